@@ -1,0 +1,115 @@
+"""What every part of gridpose shares: the skeleton, errors, and the result of a run.
+
+This module sits at the bottom of the import graph, so it needs NumPy and nothing heavier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
+AnyArray = NDArray[Any]
+ImageArray = NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB."""
+
+JOINT_NAMES: Final = (
+    "hip",
+    "right_hip",
+    "right_knee",
+    "right_ankle",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "spine",
+    "thorax",
+    "nose",
+    "head",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+)
+"""Human3.6M-17 order. Left and right are the person's own."""
+
+PARENTS: Final = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
+"""Parent of each joint; the hip (0) is the root."""
+
+BONES: Final = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent >= 0)
+
+MIRRORED: Final = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
+"""Index of each joint's counterpart on the other side of the body."""
+
+NUM_JOINTS: Final = 17
+
+
+class GridposeError(Exception):
+    """An error that a user can act on; its text is one clear sentence.
+
+    ``exit_code`` is what the command line ends with.
+    """
+
+    exit_code = 1
+
+
+class UsageError(GridposeError):
+    """Options that contradict each other or a value out of range."""
+
+    exit_code = 2
+
+
+class InputError(GridposeError):
+    """Bad input: not a video, unreadable or unsafe file, wrong shapes."""
+
+    exit_code = 3
+
+
+class MissingError(GridposeError):
+    """Something that the user must provide: weights, data, a package, a device, disk space."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Person:
+    """One tracked person in one frame.
+
+    ``bbox`` (4,) xyxy px; ``keypoints_2d`` (17, 2) px; ``confidence`` (17,) in [0, 1]; ``pose_3d``
+    (17, 3) metres, hip at the origin, camera axes (x right, y down, z away); ``pose_world``
+    (17, 3) metres, z up, floor at z = 0, hip above the origin.
+    """
+
+    track_id: int
+    bbox: FloatArray
+    keypoints_2d: FloatArray
+    confidence: FloatArray
+    pose_3d: FloatArray
+    pose_world: FloatArray
+
+
+@dataclass(frozen=True)
+class PoseTracks:
+    """All people of a video: T frames, P tracks, 17 joints. Absent frames are NaN.
+
+    The fields are those of the pose file; units and axes as in :class:`Person`.
+    """
+
+    fps: float
+    frame_time: DoubleArray
+    """(T,) presentation times in seconds."""
+    image_size: tuple[int, int]
+    """Width and height as displayed."""
+    track_id: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    bbox: FloatArray
+    keypoints_2d: FloatArray
+    confidence: FloatArray
+    poses_3d: FloatArray
+    poses_world: FloatArray
+    meta: dict[str, Any]

@@ -1,0 +1,196 @@
+"""The predictor: NumPy keypoints in, NumPy poses out, around a lifting network."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from gridpose.core import NUM_JOINTS, FloatArray, InputError, MissingError, UsageError
+from gridpose.lifting.checkpoint import Checkpoint, read_checkpoint
+from gridpose.lifting.layers import PaddingMode
+from gridpose.lifting.normalise import normalise
+from gridpose.lifting.sgt import inverse_semantic_grid_transform, semantic_grid_transform
+
+Precision = Literal["fp32", "fp16", "bf16"]
+_AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
+SHIPPED = "default"
+
+
+class Lifter:
+    """Lifts 2D keypoints of single frames to 3D.
+
+    Joints are Human3.6M-17 throughout. A lifter is stateless: poses do not influence each other.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        batch_size: int = 1024,
+        name: str = "unnamed",
+        weights_sha256: str = "",
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.name, self.weights_sha256 = name, weights_sha256
+        self.device = torch.device(device)
+        self.precision = precision
+        self.batch_size = batch_size
+        if precision != "fp32" and self.device.type == "cpu":
+            # Emulated half precision is many times slower on most CPUs.
+            raise UsageError(f"--precision {precision} needs a GPU; use fp32 on the CPU")
+        self.network = checkpoint.build().to(self.device)
+
+    def lift(
+        self, keypoints_px: ArrayLike, image_size: ArrayLike, fov_degrees: float | None = None
+    ) -> FloatArray:
+        """Lift pixels to metres.
+
+        Args:
+            keypoints_px: (N, 17, 2) pixels of the displayed frame, x right, y down.
+            image_size: (2,) or (N, 2) width, height in pixels.
+            fov_degrees: horizontal field of view of the lens, if known.
+
+        Returns:
+            (N, 17, 3) float32 metres, hip at the origin, camera axes: x right, y down, z away
+            from the camera. Poses with a keypoint that is not finite are NaN.
+
+        Raises:
+            InputError: another shape, or a size that is not positive.
+        """
+        keypoints = _checked(keypoints_px)
+        size = np.asarray(image_size, np.float32)
+        if size.shape not in ((2,), (len(keypoints), 2)) or not (size > 0).all():
+            raise InputError(
+                f"image_size must be (2,) or (N, 2) positive width, height; got {size.shape}"
+            )
+        sizes = np.broadcast_to(size, (len(keypoints), 2))
+        poses = np.full((len(keypoints), NUM_JOINTS, 3), np.nan, np.float32)
+        usable = np.flatnonzero(np.isfinite(keypoints).all((1, 2)))
+        fov = self.checkpoint.fov_degrees if fov_degrees is None else fov_degrees
+        for start in range(0, len(usable), self.batch_size):
+            index = usable[start : start + self.batch_size]
+            normalised = normalise(
+                self._tensor(keypoints[index]),
+                self._tensor(sizes[index]),
+                self.checkpoint.normalisation,
+                fov,
+            )
+            lifted = normalised.rotate_back(self._network(normalised.keypoints))
+            poses[index] = (lifted - lifted[:, :1]).cpu().numpy()
+        return poses
+
+    def lift_normalized(self, keypoints: ArrayLike) -> FloatArray:
+        """Network and grid transforms alone: ``(N, 17, 2)`` normalised -> ``(N, 17, 3)`` metres.
+
+        Raises:
+            InputError: another shape.
+        """
+        checked = _checked(keypoints)
+        poses = [
+            self._network(self._tensor(checked[start : start + self.batch_size])).cpu().numpy()
+            for start in range(0, len(checked), self.batch_size)
+        ]
+        return np.concatenate(poses) if poses else np.empty((0, NUM_JOINTS, 3), np.float32)
+
+    def _tensor(self, values: FloatArray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    @torch.inference_mode()
+    def _network(self, keypoints: Tensor) -> Tensor:
+        grid = semantic_grid_transform(keypoints)
+        with torch.autocast(
+            self.device.type,
+            dtype=_AUTOCAST.get(self.precision),
+            enabled=self.precision != "fp32",
+        ):
+            answer: Tensor = self.network(grid)
+        return inverse_semantic_grid_transform(answer.float())
+
+
+def _checked(keypoints: ArrayLike) -> FloatArray:
+    array = np.asarray(keypoints, np.float32)
+    if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 2):
+        raise InputError(f"keypoints must be (N, 17, 2), got {array.shape}")
+    return array
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that is there.
+
+    Raises:
+        UsageError: not a device name.
+        MissingError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise MissingError(f"--device {name}: this machine has {count} usable CUDA devices")
+    return device
+
+
+def load_lifter(
+    name_or_file: str | Path = SHIPPED,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    padding_mode: tuple[PaddingMode, PaddingMode] | None = None,
+    temperature: float | None = None,
+) -> Lifter:
+    """Load the shipped lifter (``default``) or a safetensors checkpoint.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``fp16`` and ``bf16`` need a GPU.
+        padding_mode: overrides what the checkpoint says.
+        temperature: overrides what the checkpoint says.
+
+    Raises:
+        MissingError: no such file or device.
+        InputError: not a lifter checkpoint.
+        UsageError: options that do not go together.
+    """
+    shipped = str(name_or_file) == SHIPPED
+    with ExitStack() as stack:
+        file = (
+            stack.enter_context(as_file(files("gridpose.lifting") / "weights/default.safetensors"))
+            if shipped
+            else Path(name_or_file)
+        )
+        checkpoint = read_checkpoint(file)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if padding_mode is not None:
+        checkpoint = replace(
+            checkpoint, network=replace(checkpoint.network, padding_mode=padding_mode)
+        )
+    if temperature is not None:
+        checkpoint = replace(
+            checkpoint, network=replace(checkpoint.network, temperature=temperature)
+        )
+    name = SHIPPED if shipped else file.name
+    try:
+        return Lifter(
+            checkpoint, resolve_device(device), precision, name=name, weights_sha256=digest
+        )
+    except ValueError as error:
+        raise InputError(f"{file}: weights do not fit the architecture ({error})") from error

@@ -1,0 +1,39 @@
+"""The end-to-end run, its parts, and the command line.
+
+Names are looked up on first use, so that importing this package (and with it ``gridpose --help``)
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gridpose.pipeline.keypoint_files import lift_file
+    from gridpose.pipeline.posefile import read_pose_file
+    from gridpose.pipeline.run import Progress, VideoOptions, VideoResult, run_video
+
+__all__ = [
+    "Progress",
+    "VideoOptions",
+    "VideoResult",
+    "lift_file",
+    "read_pose_file",
+    "run_video",
+]
+
+_HOMES = {
+    "Progress": "run",
+    "VideoOptions": "run",
+    "VideoResult": "run",
+    "run_video": "run",
+    "lift_file": "keypoint_files",
+    "read_pose_file": "posefile",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"gridpose.pipeline.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,69 @@
+"""Running one stage of the pipeline in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_POLL_SECONDS = 0.1
+
+
+class Background(Generic[T]):
+    """Iterates over ``make()`` in a thread, at most ``ahead`` items in advance.
+
+    A context manager: leaving it stops the thread, wherever the iteration is. An exception in the
+    thread is raised where the items are consumed.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[T]], ahead: int, name: str) -> None:
+        self._make = make
+        self._items: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(ahead)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name=name)
+
+    def _put(self, item: tuple[T] | BaseException | None) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._items.put(item, timeout=_POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _run(self) -> None:
+        iterator: Iterator[T] | None = None
+        try:
+            iterator = self._make()
+            for item in iterator:
+                if not self._put((item,)):
+                    return
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, whatever it is
+            self._put(error)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def __iter__(self) -> Iterator[T]:
+        while not self._stopped.is_set():
+            try:
+                item = self._items.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item[0]
+
+    def __enter__(self) -> Background[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopped.set()
+        self._thread.join()

@@ -1,0 +1,351 @@
+"""The ``gridpose`` command: a thin skin over the Python API.
+
+Everything heavy is imported inside the commands: ``gridpose --help`` must not wait for torch,
+MediaPipe or OpenCV.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    from gridpose.pipeline.run import VideoOptions
+    from gridpose.pipeline.timeline import Persons
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="gridpose",
+    help="A video of people in, a video of their 3D skeletons out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+
+
+class DetectorName(str, Enum):
+    """Detectors by name."""
+
+    auto = "auto"
+    blazepose = "blazepose"
+
+
+class PrecisionName(str, Enum):
+    """Arithmetic of the lifter."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class SmoothingName(str, Enum):
+    """Temporal filters."""
+
+    none = "none"
+    one_euro = "one-euro"
+    savgol = "savgol"
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+LifterFile = Annotated[str, typer.Option("--lifter", help="default, or a .safetensors file.")]
+Precision = Annotated[PrecisionName, typer.Option(help="fp16 and bf16 need a GPU.")]
+Fov = Annotated[
+    float | None,
+    typer.Option(help="Horizontal field of view of the lens in degrees, if known."),
+]
+
+
+def _reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors into one sentence and the right exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        from gridpose.core import GridposeError
+
+        verbose = bool(kwargs.get("verbose"))
+        try:
+            command(*args, **kwargs)
+        except GridposeError as error:
+            if verbose:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            if verbose:
+                raise
+            print("interrupted", file=sys.stderr)
+            _leave(INTERRUPTED)
+        except BrokenPipeError:
+            _leave(1)
+        except (typer.Exit, typer.Abort, SystemExit):
+            raise
+        except Exception as error:
+            if verbose:
+                raise
+            kind = type(error).__name__
+            print(
+                f"error: {kind}: {error} (a defect in gridpose; --verbose shows where)",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1) from error
+
+    return wrapped
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: files are cleaned up by now, and native threads may still be at work."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+def _persons(text: str) -> Persons:
+    if text == "all":
+        return "all"
+    if text == "largest":
+        return "largest"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is not all, largest or a number of persons")
+
+
+def _run(
+    source: Path, output: Path, options: VideoOptions, quiet: bool, verbose: bool, json_output: bool
+) -> None:
+    from gridpose.pipeline.console import Console, ProgressDisplay
+    from gridpose.pipeline.run import run_video
+
+    console = Console(quiet, verbose, json_output)
+    reasons = {"blazepose": "embedded, works offline"}
+    with ProgressDisplay(quiet) as progress:
+        result = run_video(
+            source,
+            output,
+            options,
+            on_progress=progress.update,
+            on_detector=lambda name: console.info(
+                f"detector: {name} ({reasons.get(name, 'as asked')})"
+            ),
+        )
+    for warning in result.warnings:
+        console.warn(warning)
+    files = "\n".join(f"  {file}" for file in result.files)
+    rate = result.frames / result.seconds
+    console.result(
+        result.summary(),
+        f"{result.frames} frames, {len(result.track_ids)} people, "
+        f"{result.seconds:.1f} s ({rate:.1f} fps)\n{files}",
+    )
+
+
+@app.command()
+@_reports_errors
+def video(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a picture.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The result: .mp4; .png or .jpg for a picture.")
+    ],
+    detector: Annotated[
+        DetectorName, typer.Option(help="2D keypoint detector; auto takes the best at hand.")
+    ] = DetectorName.auto,
+    lifter: LifterFile = "default",
+    device: Device = "auto",
+    precision: Precision = PrecisionName.fp32,
+    persons: Annotated[str, typer.Option(help="Whom to keep: all, largest, or the N largest.")] = (
+        "all"
+    ),
+    smoothing: Annotated[
+        SmoothingName, typer.Option(help="Temporal filter of the world poses.")
+    ] = SmoothingName.savgol,
+    fov: Fov = None,
+    start: Annotated[float, typer.Option(help="Second at which to start.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Second at which to stop.")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Frames handled at once.")] = 8,
+    save_poses: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write the numbers, .npz; may be given several times."),
+    ] = None,
+    audio: Annotated[bool, typer.Option(help="Keep the sound.")] = True,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="x264 quality; lower is better.")] = 20,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Turn a video (or picture) of people into one of their 3D skeletons.
+
+    Examples:
+      gridpose video dance.mp4 -o skeletons.mp4
+
+      gridpose video dance.mp4 -o skeletons.mp4 --save-poses dance.npz --persons largest
+
+      gridpose video photo.jpg -o photo-3d.png
+    """
+    from gridpose.pipeline.run import VideoOptions
+
+    options = VideoOptions(
+        detector=detector.value,
+        lifter=lifter,
+        device=device,
+        precision=precision.value,
+        persons=_persons(persons),
+        smoothing=smoothing.value,
+        fov=fov,
+        start=start,
+        end=end,
+        stride=stride,
+        batch_size=batch_size,
+        save_poses=tuple(save_poses or ()),
+        audio=audio,
+        crf=crf,
+        overwrite=overwrite,
+    )
+    _run(source, output, options, quiet, verbose, json_output)
+
+
+@app.command()
+@_reports_errors
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The video; the poses get its name and .npz.")
+    ] = Path("gridpose-demo.mp4"),
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Fetch a real sample video once and run the main job on it.
+
+    The sample (two people, 230 frames) comes from the PyPI package sports2d, BSD-3-Clause.
+
+    Example:
+      gridpose demo --overwrite
+    """
+    from gridpose.pipeline.console import Console
+    from gridpose.pipeline.run import VideoOptions
+    from gridpose.pipeline.sample import sample_video
+
+    Console(quiet, verbose, json_output).info("sample video: from PyPI once, then from the cache")
+    options = VideoOptions(save_poses=(output.with_suffix(".npz"),), overwrite=overwrite)
+    _run(sample_video(), output, options, quiet, verbose, json_output)
+
+
+@app.command()
+@_reports_errors
+def lift(
+    keypoints: Annotated[
+        Path, typer.Argument(help=".npz with keypoints_2d or keypoints_px, (..., 17, 2) pixels.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz with poses_3d.")],
+    image_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT, where the file has no image_size.")
+    ] = None,
+    lifter: LifterFile = "default",
+    device: Device = "auto",
+    precision: Precision = PrecisionName.fp32,
+    fov: Fov = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Lift 2D keypoints that you already have (Human3.6M-17 joints) to 3D.
+
+    poses_3d is (..., 17, 3) metres, hip at the origin, camera axes: x right, y down, z away.
+
+    Example:
+      gridpose lift keypoints.npz -o poses.npz --image-size 1920x1080
+    """
+    from gridpose.core import UsageError
+    from gridpose.lifting import load_lifter
+    from gridpose.pipeline.console import Console
+    from gridpose.pipeline.keypoint_files import lift_file
+    from gridpose.pipeline.outputs import check_output
+
+    size = None
+    if image_size is not None:
+        width, _, height = image_size.lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise UsageError(f"--image-size {image_size}: must be like 1920x1080")
+        size = (int(width), int(height))
+    if output.suffix.lower() != ".npz":
+        raise UsageError(f"{output}: the name must end in .npz")
+    check_output(output, overwrite)
+    loaded = load_lifter(lifter, device=device, precision=precision.value)
+    shape = lift_file(keypoints, output, loaded, size, fov)
+    Console(quiet, verbose, json_output).result(
+        {"output": str(output), "poses_3d": list(shape), "lifter": loaded.name},
+        f"{output}: poses_3d {shape}",
+    )
+
+
+@app.command()
+@_reports_errors
+def doctor(
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Say what is installed and what works, and the command that mends each lack.
+
+    Ends with exit code 4 when the main job cannot run.
+    """
+    from gridpose.pipeline.console import Console
+    from gridpose.pipeline.doctor import examine
+
+    findings = examine()
+    lines = []
+    for finding in findings:
+        mark = "ok     " if finding.ok else ("MISSING" if finding.needed else "-      ")
+        lines.append(f"{mark} {finding.name}: {finding.detail}")
+        if finding.mend:
+            lines.append(f"          mend: {finding.mend}")
+    works = all(finding.ok for finding in findings if finding.needed)
+    Console(False, verbose, json_output).result(
+        {"ok": works, "findings": [finding.to_dict() for finding in findings]}, "\n".join(lines)
+    )
+    if not works:
+        raise typer.Exit(4)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        print(f"gridpose {version('gridpose')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A video of people in, a video of their 3D skeletons out."""
+
+
+def main() -> None:
+    """Entry point of the ``gridpose`` command."""
+    # A polite request to end cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    app()

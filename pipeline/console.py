@@ -1,0 +1,100 @@
+"""What the command line prints: progress and messages on stderr, one JSON line on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from gridpose.pipeline.run import Progress
+
+_LINE_SECONDS = 10.0
+
+
+class Console:
+    """Messages at the verbosity that the user asked for."""
+
+    def __init__(self, quiet: bool, verbose: bool, json_output: bool) -> None:
+        self.quiet, self.verbose, self.json_output = quiet, verbose, json_output
+
+    def info(self, text: str) -> None:
+        """News that ``--quiet`` turns off."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Something the user must know; always shown."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def result(self, values: dict[str, Any], text: str) -> None:
+        """The outcome: one JSON object with ``--json``, else words."""
+        if self.json_output:
+            print(json.dumps(values), flush=True)
+        elif not self.quiet:
+            print(text, flush=True)
+
+
+class ProgressDisplay:
+    """A bar with rate and time left on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._started = self._last_line = time.monotonic()
+
+    def __enter__(self) -> ProgressDisplay:
+        if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
+            from rich.console import Console as RichConsole
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("frames"),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=RichConsole(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None, rate="")
+        return self
+
+    def update(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        rate = progress.done / max(now - self._started, 1e-6)
+        if self._bar is not None:
+            total = None if progress.total is None else max(progress.total, progress.done)
+            self._bar.update(
+                self._task, completed=progress.done, total=total, rate=f"{rate:.1f} fps"
+            )
+        elif now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            share, left = "", ""
+            if progress.total:
+                share = f" of about {progress.total}"
+                left = f", {max(0.0, (progress.total - progress.done) / rate):.0f} s left"
+            print(
+                f"{progress.done}{share} frames, {rate:.1f} fps{left}", file=sys.stderr, flush=True
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

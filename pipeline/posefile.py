@@ -1,0 +1,71 @@
+"""The pose file (``.npz``, format version 1): everything known about the people of a video."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gridpose.core import AnyArray, InputError, PoseTracks
+
+FORMAT_VERSION = 1
+
+
+def small_arrays(
+    *,
+    fps: float,
+    frame_time: AnyArray,
+    image_size: tuple[int, int],
+    track_id: AnyArray,
+    present: AnyArray,
+    joint_names: Sequence[str],
+    meta: dict[str, Any],
+) -> dict[str, AnyArray]:
+    """The arrays of a pose file that do not grow with joints."""
+    return {
+        "format_version": np.array(FORMAT_VERSION),
+        "fps": np.array(fps, np.float64),
+        "frame_time": frame_time.astype(np.float64),
+        "image_size": np.array(image_size, np.int64),
+        "track_id": track_id.astype(np.int64),
+        "present": present.astype(np.bool_),
+        "joint_names": np.array(joint_names),
+        "meta": np.array(json.dumps(meta)),
+    }
+
+
+def read_pose_file(file: Path) -> PoseTracks:
+    """Read a pose file; nothing in it is executed.
+
+    Raises:
+        InputError: not a pose file of a known version.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            version = int(data["format_version"])
+            if version != FORMAT_VERSION:
+                raise InputError(f"{file}: pose file version {version}; this program reads 1")
+            width, height = (int(value) for value in data["image_size"])
+            return PoseTracks(
+                fps=float(data["fps"]),
+                frame_time=data["frame_time"],
+                image_size=(width, height),
+                track_id=data["track_id"],
+                present=data["present"],
+                bbox=data["bbox"],
+                keypoints_2d=data["keypoints_2d"],
+                confidence=data["confidence"],
+                poses_3d=data["poses_3d"],
+                poses_world=data["poses_world"],
+                meta=json.loads(str(data["meta"])),
+            )
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file") from error
+    except KeyError as error:
+        raise InputError(f"{file}: not a pose file ({error})") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file}: not a pose file ({error})") from error

@@ -1,0 +1,479 @@
+"""The main job: a video or picture goes in, its 3D skeletons come out.
+
+Decoding, detection, and everything after it run in three threads (decoding and encoding in child
+processes besides), joined by bounded queues: memory does not depend on the length of the video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+
+from gridpose.core import FloatArray, ImageArray, Person, PoseTracks, UsageError
+from gridpose.pipeline.background import Background
+from gridpose.pipeline.outputs import check_output, replacing
+from gridpose.pipeline.reader import (
+    Frame,
+    VideoReader,
+    check_readable,
+    is_image,
+    read_image,
+)
+from gridpose.pipeline.smoothing import Smoothing
+from gridpose.pipeline.spool import PoseSpool
+from gridpose.pipeline.timeline import Persons, Timeline
+from gridpose.pipeline.tracking import Observation, Tracker
+from gridpose.pipeline.writer import VideoWriter
+
+if TYPE_CHECKING:
+    from gridpose.detectors import Detection, Detector
+    from gridpose.lifting import Lifter
+    from gridpose.lifting.lifter import Precision
+
+STAGES = ("decode", "detect", "lift", "render", "encode")
+_DECODED_AHEAD = 4
+_DETECTED_AHEAD = 32
+"""Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: frames finished, and an estimate of all (None where unknown)."""
+
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Options of :func:`run_video`; the command line's of the same name.
+
+    ``detector`` and ``lifter`` may be loaded objects; they then stay open. ``save_poses`` are
+    ``.npz`` files to write. ``fov`` is the lens's horizontal field of view in degrees, if known.
+    """
+
+    detector: str | Detector = "auto"
+    lifter: str | Path | Lifter = "default"
+    device: str = "auto"
+    precision: Precision = "fp32"
+    persons: Persons = "all"
+    smoothing: Smoothing = "savgol"
+    fov: float | None = None
+    start: float = 0.0
+    end: float | None = None
+    stride: int = 1
+    batch_size: int = 8
+    save_poses: tuple[Path, ...] = ()
+    audio: bool = True
+    crf: int = 20
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Raises UsageError for a value out of range."""
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise UsageError(f"--start {self.start} --end {self.end}: need 0 <= start < end")
+        if self.stride < 1 or self.batch_size < 1:
+            raise UsageError("--stride and --batch-size must be at least 1")
+        if not 0 <= self.crf <= 51:
+            raise UsageError(f"--crf {self.crf}: must be between 0 and 51")
+        if isinstance(self.persons, int) and self.persons < 1:
+            raise UsageError(f"--persons {self.persons}: must be all, largest or at least 1")
+        if self.fov is not None and not 5 <= self.fov <= 150:
+            raise UsageError(f"--fov {self.fov}: must be between 5 and 150 degrees")
+        for file in self.save_poses:
+            if file.suffix.lower() != ".npz":
+                raise UsageError(f"--save-poses {file}: the name must end in .npz")
+
+
+@dataclass
+class VideoResult:
+    """What a run made.
+
+    ``seconds_by_stage`` are the busy times of the stages; they overlap. ``warnings`` are sentences
+    for the user.
+    """
+
+    output: Path
+    frames: int
+    fps: float
+    track_ids: list[int]
+    seconds: float
+    seconds_by_stage: dict[str, float]
+    detector: str
+    lifter: str
+    files: list[Path]
+    warnings: list[str]
+    meta: dict[str, Any]
+    spool: PoseSpool = field(repr=False)
+
+    @cached_property
+    def poses(self) -> PoseTracks:
+        """All people of the video, in memory: P x T frames for P tracks."""
+        return self.spool.tracks(self.meta)
+
+    def summary(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "output": str(self.output),
+            "frames": self.frames,
+            "fps": self.fps,
+            "tracks": len(self.track_ids),
+            "seconds": round(self.seconds, 3),
+            "seconds_by_stage": {k: round(v, 3) for k, v in self.seconds_by_stage.items()},
+            "detector": self.detector,
+            "lifter": self.lifter,
+            "files": [str(file) for file in self.files],
+            "warnings": self.warnings,
+        }
+
+
+class _Stopwatch:
+    """Busy seconds by stage; each stage is timed from one thread only."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+
+class _Source(Protocol):
+    """Where frames come from."""
+
+    warnings: list[str]
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def fps(self) -> Fraction: ...
+    @property
+    def frames_expected(self) -> int | None: ...
+    def __iter__(self) -> Iterator[Frame]: ...
+    def close(self) -> None: ...
+
+
+class _Sink(Protocol):
+    """Where drawn frames go."""
+
+    def write(self, image: ImageArray, time: float) -> None: ...
+
+
+class _ImageSource:
+    """A still picture as a video of one frame."""
+
+    def __init__(self, file: Path) -> None:
+        self.warnings: list[str] = []
+        self._image = read_image(file)
+        self.size = (self._image.shape[1], self._image.shape[0])
+        self.fps = Fraction(1)
+        self.frames_expected = 1
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield Frame(0, 0.0, self._image)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class _ImageSink:
+    """Writes the one drawn frame as a picture."""
+
+    def __init__(self, partial: Path) -> None:
+        self._partial = partial
+
+    def write(self, image: ImageArray, time: float) -> None:
+        if not cv2.imwrite(str(self._partial), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise OSError(0, "OpenCV could not encode the picture")
+
+
+@dataclass(frozen=True)
+class _Detected:
+    """A frame after detection: only the panel that will be shown is left of its pixels."""
+
+    time: float
+    panel: ImageArray
+    people: list[Detection]
+
+
+def run_video(
+    source: str | Path,
+    output: str | Path,
+    options: VideoOptions | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_detector: Callable[[str], None] | None = None,
+) -> VideoResult:
+    """Detect, follow, lift and draw the people of a video or picture.
+
+    Args:
+        source: a video, or a picture (then ``output`` must be one too).
+        output: the drawn result, ``.mp4``.
+        options: see :class:`VideoOptions`.
+        on_progress: called after every finished frame.
+        on_detector: called with the detector's name once it is known.
+
+    Raises:
+        InputError: the source cannot be used.
+        UsageError: options that do not fit.
+        MissingError: weights, a device or the output folder are missing.
+    """
+    source, output, options = Path(source), Path(output), options or VideoOptions()
+    started = time.perf_counter()
+    options.check()
+    check_readable(source)
+    still = is_image(source)
+    if still != is_image(output):
+        expected = ".png or .jpg" if still else ".mp4"
+        raise UsageError(f"{output}: the result of {source.name} must end in {expected}")
+    if not still and output.suffix.lower() != ".mp4":
+        raise UsageError(f"{output}: the name of the video must end in .mp4")
+    if output.resolve() == source.resolve():
+        raise UsageError(f"{output}: is the input itself")
+    for file in (output, *options.save_poses):
+        check_output(file, options.overwrite)
+
+    stopwatch = _Stopwatch()
+    frames: _Source = (
+        _ImageSource(source)
+        if still
+        else VideoReader(source, options.start, options.end, options.stride)
+    )
+    run = _Run(frames, options, stopwatch, on_progress, on_detector)
+    with ExitStack() as stack:
+        stack.callback(frames.close)
+        sink: _Sink
+        if isinstance(frames, VideoReader):
+            sink = stack.enter_context(_video_writer(source, output, frames, run.size, options))
+        else:
+            sink = _ImageSink(stack.enter_context(replacing(output)))
+        run.process(sink)
+    warnings = list(frames.warnings)
+    if not run.spool.track_ids:
+        warnings.append(f"{source}: nobody was found in it; the result shows no skeletons")
+    meta = {
+        "source": source.name,
+        "source_sha256": _file_sha256(source),
+        "gridpose": version("gridpose"),
+        "detector": {"name": run.detector_name, "sha256": run.detector_sha256},
+        "lifter": {"name": run.lifter_name, "sha256": run.lifter_sha256},
+        "device": run.device_name,
+        "options": _plain_options(options),
+    }
+    for file in options.save_poses:
+        run.spool.write_npz(file, meta)
+    return VideoResult(
+        output=output,
+        frames=run.spool.frame_count,
+        fps=float(frames.fps),
+        track_ids=run.spool.track_ids,
+        seconds=time.perf_counter() - started,
+        seconds_by_stage=stopwatch.seconds,
+        detector=run.detector_name,
+        lifter=run.lifter_name,
+        files=[output, *options.save_poses],
+        warnings=warnings,
+        meta=meta,
+        spool=run.spool,
+    )
+
+
+def _video_writer(
+    source: Path,
+    output: Path,
+    frames: VideoReader,
+    size: tuple[int, int],
+    options: VideoOptions,
+) -> VideoWriter:
+    return VideoWriter(
+        output,
+        size,
+        frames.fps,
+        audio_from=source if options.audio else None,
+        audio_codec=frames.info.audio_codec,
+        audio_start=options.start,
+        audio_end=options.end,
+        crf=options.crf,
+    )
+
+
+class _Run:
+    """One pass over a source."""
+
+    def __init__(
+        self,
+        frames: _Source,
+        options: VideoOptions,
+        stopwatch: _Stopwatch,
+        on_progress: Callable[[Progress], None] | None,
+        on_detector: Callable[[str], None] | None,
+    ) -> None:
+        from gridpose.visualize import SideBySide
+
+        self._frames, self._options, self._stopwatch = frames, options, stopwatch
+        self._on_progress, self._on_detector = on_progress, on_detector
+        self._layout = SideBySide(frames.size)
+        self.spool = PoseSpool(float(frames.fps), frames.size)
+        self.detector_name = self.detector_sha256 = ""
+        self.lifter_name = self.lifter_sha256 = self.device_name = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width, height of the drawn frames."""
+        return self._layout.size
+
+    def process(self, sink: _Sink) -> None:
+        """Send every drawn frame to ``sink`` and its people to the spool."""
+        options, stopwatch = self._options, self._stopwatch
+        fps = float(self._frames.fps)
+        tracker = Tracker()
+        timeline = Timeline(fps, self._frames.size, options.smoothing, options.persons)
+        panels: list[tuple[float, ImageArray]] = []
+        with Background(self._detect, _DETECTED_AHEAD, "detect") as detected:
+            lifter = self._load_lifter()
+            batch: list[tuple[_Detected, dict[int, Observation]]] = []
+            for item in detected:
+                panels.append((item.time, item.panel))
+                with stopwatch("lift"):
+                    people = tracker.update(self._observations(item.people), item.time)
+                    batch.append((item, people))
+                    if len(batch) >= options.batch_size:
+                        self._lift(lifter, timeline, batch)
+                self._draw(timeline.finished(), panels, sink)
+            with stopwatch("lift"):
+                self._lift(lifter, timeline, batch)
+            self._draw(timeline.finished(at_end=True), panels, sink)
+
+    def _decode(self) -> Iterator[tuple[Frame, ImageArray]]:
+        frames = iter(self._frames)
+        while True:
+            with self._stopwatch("decode"):
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                panel = self._layout.panel(frame.image)
+            yield frame, panel
+
+    def _detect(self) -> Iterator[_Detected]:
+        from gridpose.detectors import load_detector
+
+        with ExitStack() as stack:
+            decoded = stack.enter_context(Background(self._decode, _DECODED_AHEAD, "decode"))
+            stack.callback(self._frames.close)
+            chosen = self._options.detector
+            detector = (
+                stack.enter_context(load_detector(chosen)) if isinstance(chosen, str) else chosen
+            )
+            self._convention = detector.convention
+            self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256
+            if self._on_detector is not None:
+                self._on_detector(detector.name)
+            for batch in _batches(decoded, self._options.batch_size):
+                with self._stopwatch("detect"):
+                    found = detector.detect(
+                        [frame.image for frame, _ in batch], [frame.time for frame, _ in batch]
+                    )
+                for (frame, panel), people in zip(batch, found, strict=True):
+                    yield _Detected(frame.time, panel, people)
+
+    def _load_lifter(self) -> Lifter:
+        from gridpose.lifting import load_lifter
+
+        chosen = self._options.lifter
+        lifter = (
+            load_lifter(chosen, device=self._options.device, precision=self._options.precision)
+            if isinstance(chosen, (str, Path))
+            else chosen
+        )
+        self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
+        self.device_name = str(lifter.device)
+        return lifter
+
+    def _observations(self, people: Sequence[Detection]) -> list[Observation]:
+        observations = []
+        for person in people:
+            joints, confidence = self._convention.to_human36m(person.keypoints, person.confidence)
+            observations.append(Observation(person.bbox, joints, confidence))
+        return observations
+
+    def _lift(
+        self,
+        lifter: Lifter,
+        timeline: Timeline,
+        batch: list[tuple[_Detected, dict[int, Observation]]],
+    ) -> None:
+        """Lift everybody in a few frames at once, hand the frames on and empty ``batch``."""
+        everybody = [observation for _, people in batch for observation in people.values()]
+        poses: Iterator[FloatArray] = iter(())
+        if everybody:
+            keypoints = np.stack([observation.keypoints for observation in everybody])
+            poses = iter(lifter.lift(keypoints, self._frames.size, self._options.fov))
+        for _, people in batch:
+            timeline.add(people, {track_id: next(poses) for track_id in people})
+        batch.clear()
+
+    def _draw(
+        self,
+        finished: Iterator[list[Person]],
+        panels: list[tuple[float, ImageArray]],
+        sink: _Sink,
+    ) -> None:
+        for people in finished:
+            moment, panel = panels.pop(0)
+            self.spool.add(moment, people)
+            with self._stopwatch("render"):
+                image = self._layout.compose(panel, people, moment)
+            with self._stopwatch("encode"):
+                sink.write(image, moment)
+            if self._on_progress is not None:
+                self._on_progress(Progress(self.spool.frame_count, self._frames.frames_expected))
+
+
+def _batches(
+    items: Background[tuple[Frame, ImageArray]], size: int
+) -> Iterator[list[tuple[Frame, ImageArray]]]:
+    batch: list[tuple[Frame, ImageArray]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _file_sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _plain_options(options: VideoOptions) -> dict[str, Any]:
+    """Options as JSON; loaded objects by name."""
+    plain: dict[str, Any] = {}
+    for name, value in vars(options).items():
+        if name in ("save_poses", "overwrite"):
+            continue
+        plain[name] = value if isinstance(value, (str, int, float, bool)) else _plain(value)
+    return plain
+
+
+def _plain(value: Any) -> str | None:
+    return None if value is None else str(getattr(value, "name", value))

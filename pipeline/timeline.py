@@ -1,0 +1,168 @@
+"""Per-person histories around the present, and what follows from looking at a stretch of them.
+
+A frame is finished once some frames after it are known: then a short-lived false detection can be
+told from a person, and smoothing and the floor see both sides. Only a window of frames is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from gridpose.core import NUM_JOINTS, FloatArray, Person
+from gridpose.pipeline.smoothing import Smoothing, smooth
+from gridpose.pipeline.tracking import Observation
+from gridpose.pipeline.world import FLIGHT_SECONDS, camera_to_world, place
+
+Persons = Literal["all", "largest"] | int
+"""Who is kept: everybody, the largest person, or the N largest at every moment."""
+
+MIN_OBSERVATIONS = 5
+"""A person seen in fewer frames than this is taken for a false detection."""
+MAX_LOOK_AHEAD = 66
+CHUNK = 12
+_INCUMBENT_BONUS = 1.3
+
+
+@dataclass
+class _History:
+    """One person's frames ``first``, ``first + 1``, ...; None where unseen."""
+
+    first: int
+    seen: int = 0
+    observations: list[Observation | None] = field(default_factory=list)
+    poses: list[FloatArray | None] = field(default_factory=list)
+    recent_size: float = 0.0
+
+    def add(self, frame: int, observation: Observation, pose: FloatArray) -> None:
+        missed = frame - self.first - len(self.observations)
+        self.observations.extend([None] * missed + [observation])
+        self.poses.extend([None] * missed + [pose])
+        self.seen += 1
+
+    def forget_before(self, frame: int) -> None:
+        count = min(max(0, frame - self.first), len(self.observations))
+        del self.observations[:count], self.poses[:count]
+        self.first += count
+
+
+class Timeline:
+    """Collects lifted people frame by frame and hands them out finished, in order.
+
+    Args:
+        fps: rate of the frames.
+        image_size: width, height px.
+        smoothing: of the world poses.
+        persons: who is kept.
+    """
+
+    def __init__(
+        self,
+        fps: float,
+        image_size: tuple[int, int],
+        smoothing: Smoothing = "savgol",
+        persons: Persons = "all",
+    ) -> None:
+        self._fps, self._image_size = fps, image_size
+        self._smoothing, self._persons = smoothing, persons
+        self.look_ahead = max(2, min(MAX_LOOK_AHEAD, round(1.1 * FLIGHT_SECONDS * fps)))
+        self._histories: dict[int, _History] = {}
+        self._known = 0
+        self._finished = 0
+        self._kept: set[int] = set()
+        self._placed: dict[int, tuple[int, FloatArray]] = {}
+
+    def add(self, people: Mapping[int, Observation], poses: Mapping[int, FloatArray]) -> None:
+        """Take in the next frame: observations and camera-axes poses (17, 3) by track id."""
+        for track_id, observation in people.items():
+            history = self._histories.setdefault(track_id, _History(first=self._known))
+            if not history.observations:
+                history.first = self._known
+            history.add(self._known, observation, poses[track_id])
+        self._known += 1
+
+    def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
+        """People of every frame that can be finished by now; all that are left ``at_end``."""
+        while True:
+            ready = self._known if at_end else self._known - self.look_ahead
+            stop = min(self._finished + CHUNK, ready)
+            if stop <= self._finished or (not at_end and stop - self._finished < CHUNK):
+                return
+            # In a clip of a few frames nobody can be seen often.
+            needed = min(MIN_OBSERVATIONS, max(1, self._known // 2)) if at_end else MIN_OBSERVATIONS
+            self._place(needed)
+            for frame in range(self._finished, stop):
+                yield self._people(frame)
+            self._finished = stop
+            self._forget()
+
+    def _place(self, needed: int) -> None:
+        """World poses of everybody seen often enough, over the whole window."""
+        self._placed = {}
+        for track_id, history in self._histories.items():
+            if history.seen < needed or not history.observations:
+                continue
+            present = [i for i, seen in enumerate(history.observations) if seen is not None]
+            if not present:
+                continue
+            camera = np.full((len(history.poses), NUM_JOINTS, 3), np.nan, np.float32)
+            keypoints = np.zeros((len(present), NUM_JOINTS, 2), np.float32)
+            for row, index in enumerate(present):
+                observation, pose = history.observations[index], history.poses[index]
+                assert observation is not None
+                assert pose is not None
+                camera[index] = pose
+                keypoints[row] = observation.keypoints
+            steady = smooth(camera, self._fps, self._smoothing)[present]
+            world = np.full_like(camera, np.nan)
+            world[present] = place(
+                camera_to_world(steady), steady, keypoints, self._image_size[1], self._fps
+            )
+            self._placed[track_id] = (history.first, world)
+
+    def _people(self, frame: int) -> list[Person]:
+        people = []
+        for track_id, (first, world) in self._placed.items():
+            history, index = self._histories[track_id], frame - first
+            if not 0 <= index < len(world):
+                continue
+            observation, pose = history.observations[index], history.poses[index]
+            if observation is None or pose is None:
+                continue
+            size = float(np.prod(observation.bbox[2:] - observation.bbox[:2]))
+            history.recent_size += 0.2 * (size - history.recent_size)
+            people.append(
+                Person(
+                    track_id,
+                    observation.bbox,
+                    observation.keypoints,
+                    observation.confidence,
+                    pose,
+                    world[index],
+                )
+            )
+        return self._chosen(people)
+
+    def _chosen(self, people: list[Person]) -> list[Person]:
+        if self._persons == "all":
+            return people
+        count = 1 if self._persons == "largest" else self._persons
+
+        def rank(person: Person) -> float:
+            size = self._histories[person.track_id].recent_size
+            # Two people of like size must not take turns.
+            return -size * (_INCUMBENT_BONUS if person.track_id in self._kept else 1)
+
+        kept = sorted(people, key=rank)[:count]
+        self._kept = {person.track_id for person in kept}
+        return [person for person in people if person.track_id in self._kept]
+
+    def _forget(self) -> None:
+        keep_from = self._finished - self.look_ahead
+        for track_id, history in list(self._histories.items()):
+            history.forget_before(keep_from)
+            if not history.observations and history.first < keep_from - self.look_ahead:
+                del self._histories[track_id]

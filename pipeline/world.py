@@ -1,0 +1,104 @@
+"""From camera axes to a world for drawing: z up, standing on a floor.
+
+Convention: world axes are x right and y away as the camera looks, z up; the camera is taken to be
+upright. The hip stays above the origin; only its height over the floor is estimated.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from scipy.ndimage import grey_opening, median_filter
+from scipy.signal import savgol_filter
+
+from gridpose.core import DoubleArray, FloatArray
+
+CAMERA_TO_WORLD: Final[DoubleArray] = np.array(((1.0, 0, 0), (0, 0, 1), (0, -1, 0)))
+"""(x, y, z) -> (x, z, -y); determinant +1, so nobody is mirrored."""
+
+# Height of a joint's centre over the floor when the body rests on it, by Human3.6M-17 joint.
+CLEARANCE: Final[DoubleArray] = np.array(
+    (0.10, 0.10, 0.06, 0.08, 0.10, 0.06, 0.08, 0.10, 0.10, 0.08, 0.02, *(0.08, 0.05, 0.04) * 2)
+)
+
+FLIGHT_SECONDS: Final = 1.0
+"""Who is above the floor for less than this is jumping; for longer, standing on something."""
+_SCALE_SECONDS = 0.5
+_RISE_NOISE = 0.04
+_HEIGHT_SECONDS = 0.25
+
+
+def camera_to_world(poses: FloatArray) -> FloatArray:
+    """Rotate ``(..., 3)`` camera-axes points to world axes."""
+    return np.asarray(poses @ CAMERA_TO_WORLD.T.astype(poses.dtype))
+
+
+def pixels_per_metre(keypoints: FloatArray, poses: FloatArray) -> DoubleArray:
+    """Least-squares image scale ``(T,)`` of poses ``(T, 17, 3)`` seen at ``(T, 17, 2)`` px."""
+    seen = keypoints - keypoints.mean(1, keepdims=True)
+    flat = poses[..., :2] - poses[..., :2].mean(1, keepdims=True)
+    scale = (seen * flat).sum((1, 2)) / np.maximum((flat**2).sum((1, 2)), 1e-6)
+    return np.asarray(np.maximum(scale, 1e-3), np.float64)
+
+
+def hip_heights(
+    poses_world: FloatArray,
+    poses_camera: FloatArray,
+    keypoints: FloatArray,
+    image_height: int,
+    fps: float,
+) -> DoubleArray:
+    """Height of the hip over the floor for consecutive frames of one person, metres ``(T,)``.
+
+    The lowest point of the body rests on the floor, except while the image shows the whole person
+    rise and come down again within :data:`FLIGHT_SECONDS`: that is a jump, and its height is kept.
+    The floor under a person is the lower envelope of how high the image shows their lowest point:
+    a morphological opening, which removes short rises and follows slopes, steps and slow drift.
+
+    Args:
+        poses_world: (T, 17, 3) world axes, hip at the origin, finite.
+        poses_camera: (T, 17, 3) camera axes.
+        keypoints: (T, 17, 2) px.
+        image_height: px.
+        fps: frames per second.
+    """
+    drop = -(poses_world[..., 2] - CLEARANCE).min(1)  # from the hip down to the lowest point
+    scale = _steady(pixels_per_metre(keypoints, poses_camera), _SCALE_SECONDS, fps)
+    hip_px = keypoints[:, (1, 4), 1].mean(1)
+    # Measured from the middle of the image, an error of scale matters least.
+    lowest = _median((image_height / 2 - hip_px) / scale - drop, 0.1, fps)
+    window = max(3, round(FLIGHT_SECONDS * fps) | 1)
+    floor = grey_opening(lowest, size=window, mode="nearest")
+    rise = lowest - floor
+    # Errors of a few centimetres are no jump; from there on fade in to the full height.
+    rise *= np.clip(rise / _RISE_NOISE - 1, 0, 1)
+    return _steady(drop + rise, _HEIGHT_SECONDS, fps)
+
+
+def place(
+    poses_world: FloatArray,
+    poses_camera: FloatArray,
+    keypoints: FloatArray,
+    image_height: int,
+    fps: float,
+) -> FloatArray:
+    """Poses ``(T, 17, 3)`` raised so that z = 0 is the floor; arguments as :func:`hip_heights`."""
+    placed = poses_world.copy()
+    heights = hip_heights(poses_world, poses_camera, keypoints, image_height, fps)
+    placed[..., 2] += heights[:, None].astype(np.float32)
+    return placed
+
+
+def _median(values: DoubleArray, seconds: float, fps: float) -> DoubleArray:
+    size = min(round(seconds * fps), len(values)) | 1
+    return np.asarray(median_filter(values, size=size, mode="nearest"))
+
+
+def _steady(values: DoubleArray, seconds: float, fps: float) -> DoubleArray:
+    """Median, then a linear Savitzky-Golay filter of the same width: outliers, then noise."""
+    window = max(3, round(seconds * fps) | 1)
+    values = _median(values, seconds, fps)
+    if len(values) < window:
+        return np.full_like(values, np.median(values))
+    return np.asarray(savgol_filter(values, window, 1))

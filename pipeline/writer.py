@@ -1,0 +1,180 @@
+"""Streaming H.264 encoding through an ffmpeg child process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import ffmpeg
+import numpy as np
+
+from gridpose.core import GridposeError, ImageArray
+from gridpose.pipeline.ffmpeg import LogReader, command, ffmpeg_program, open_input
+from gridpose.pipeline.outputs import partial_name
+
+# Audio that an mp4 may hold as it is; anything else becomes AAC.
+_MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"})
+_LONGEST_HOLD_SECONDS = 10.0
+
+
+class VideoWriter:
+    """Encodes RGB frames to H.264 in mp4; a context manager.
+
+    Frames are given with their presentation times and come out at a constant rate: a frame is
+    shown from its own time until the next one's, so a variable-rate source keeps its pace. The
+    file appears under its name only when complete; leaving the block through an exception removes
+    what was written.
+
+    Args:
+        file: the result.
+        size: width, height in pixels, both even.
+        fps: frame rate of the result.
+        audio_from: video whose sound is taken over.
+        audio_codec: codec of that sound.
+        audio_start: second at which that sound starts.
+        audio_end: second at which that sound ends.
+        crf: x264 quality, 0 (lossless) to 51.
+        preset: x264 speed.
+
+    Raises:
+        GridposeError: ffmpeg failed; its own message is in the text.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        size: tuple[int, int],
+        fps: Fraction,
+        *,
+        audio_from: Path | None = None,
+        audio_codec: str | None = None,
+        audio_start: float = 0.0,
+        audio_end: float | None = None,
+        crf: int = 20,
+        preset: str = "veryfast",
+    ) -> None:
+        self.file = file
+        self.frames_written = 0
+        self._size, self._fps = size, fps
+        self._first_time: float | None = None
+        self._partial = partial_name(file)
+        program = ffmpeg_program()
+        frames = ffmpeg.input(
+            "pipe:0",
+            format="rawvideo",
+            pix_fmt="rgb24",
+            s=f"{size[0]}x{size[1]}",
+            framerate=f"{fps.numerator}/{fps.denominator}",
+        )
+        options: dict[str, Any] = {
+            "vcodec": "libx264",
+            "pix_fmt": "yuv420p",
+            "preset": preset,
+            "crf": crf,
+            "movflags": "+faststart",
+            "format": "mp4",
+            # Say which RGB conversion was used, or players guess by size.
+            "vf": "scale=out_color_matrix=bt709:out_range=tv",
+            "colorspace": "bt709",
+            "color_primaries": "bt709",
+            "color_trc": "bt709",
+        }
+        streams = [frames["v"]]
+        if audio_from is not None and audio_codec is not None:
+            streams.append(open_input(audio_from, audio_start, audio_end)["a:0"])
+            options["acodec"] = "copy" if audio_codec in _MP4_AUDIO else "aac"
+            options["max_muxing_queue_size"] = 9999
+        output = ffmpeg.output(*streams, f"file:{self._partial.absolute()}", **options)
+        arguments = command(output.overwrite_output(), program)
+        arguments.remove("-nostdin")
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches us, and we end the child
+        )
+        assert self._process.stdin is not None
+        assert self._process.stderr is not None
+        self._pipe = self._process.stdin
+        self._log = LogReader(self._process.stderr)
+        self._held: ImageArray | None = None
+        self._held_slot = 0
+
+    def write(self, image: ImageArray, time: float) -> None:
+        """Add an (H, W, 3) uint8 RGB frame shown from ``time`` seconds on; times must not fall."""
+        width, height = self._size
+        if image.shape != (height, width, 3):
+            raise ValueError(f"frame must be ({height}, {width}, 3), got {image.shape}")
+        if self._first_time is None:
+            self._first_time = time
+        slot = round((time - self._first_time) * self._fps)
+        if self._held is not None:
+            # A broken timestamp must not turn into hours of one frame.
+            longest = max(1, round(_LONGEST_HOLD_SECONDS * self._fps))
+            self._emit(min(slot - self._held_slot, longest))
+        self._held, self._held_slot = image, slot
+
+    def _emit(self, times: int) -> None:
+        assert self._held is not None
+        data = np.ascontiguousarray(self._held).data.cast("B")
+        for _ in range(times):
+            try:
+                self._pipe.write(data)
+            except OSError as error:
+                raise self._failure() from error
+            self.frames_written += 1
+
+    def _failure(self) -> GridposeError:
+        self._process.wait()
+        self._log.join()
+        reason = "; ".join(self._log.problems()[:3]) or "no reason given"
+        return GridposeError(f"{self.file}: ffmpeg could not write the video: {reason}")
+
+    def close(self) -> None:
+        """Finish the file and give it its name.
+
+        Raises:
+            GridposeError: ffmpeg failed.
+        """
+        if self._held is not None:
+            self._emit(1)
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        if self._process.wait() != 0:
+            raise self._failure()
+        self._log.join()
+        os.replace(self._partial, self.file)
+
+    def abort(self) -> None:
+        """Stop and remove what was written."""
+        if self._process.poll() is None:
+            self._process.kill()
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        self._process.wait()
+        self._log.join()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.abort()
+            return
+        try:
+            self.close()
+        except BaseException:
+            self.abort()
+            raise
