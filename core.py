@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 AnyArray = NDArray[Any]
 ImageArray = NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""

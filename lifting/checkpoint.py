@@ -7,9 +7,10 @@ temperature), ``normalisation``, ``fov_degrees``, ``joints``, ``training``, ``me
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,10 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gridpose.core import InputError, MissingError
+from gridpose.lifting.layers import TAPS, PaddingMode
 from gridpose.lifting.network import DGridConvNetwork, NetworkConfig
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, Scheme
 
 FORMAT = "gridpose-lifter-1"
+_JOINTS = "human3.6m-17"
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,23 @@ class Checkpoint:
         Raises:
             ValueError: the weights do not fit the architecture.
         """
+        # What costs memory is looked at before any is spent.
+        cells = math.prod(self.network.grid_shape)
+        for name, size in (
+            ("w1.branch1_weight", self.network.hidden),
+            ("atten_conv1.position_fc.bias", TAPS * cells),
+        ):
+            if name not in self.state or self.state[name].shape[:1] != (size,):
+                raise ValueError(f"{name} is not {size} long")
         network = DGridConvNetwork(self.network)
-        try:
-            network.load_state_dict(self.state)
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
+        expected = network.state_dict()
+        for name in {**expected, **self.state}:
+            if name not in self.state or name not in expected:
+                raise ValueError(f"{name} is {'unknown' if name in self.state else 'missing'}")
+            given, wanted = tuple(self.state[name].shape), tuple(expected[name].shape)
+            if given != wanted:
+                raise ValueError(f"{name} is {given}, not {wanted}")
+        network.load_state_dict(self.state)
         return network.eval()
 
 
@@ -55,7 +70,7 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path, dtype: torch.dtype = tor
         "network": json.dumps(checkpoint.network.to_dict()),
         "normalisation": checkpoint.normalisation,
         "fov_degrees": str(checkpoint.fov_degrees),
-        "joints": "human3.6m-17",
+        "joints": _JOINTS,
         "training": json.dumps(checkpoint.training),
         "metrics": json.dumps(checkpoint.metrics),
     }
@@ -64,6 +79,39 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path, dtype: torch.dtype = tor
         for name, value in checkpoint.state.items()
     }
     save_file(state, file, metadata)
+
+
+def _architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
+    """The architecture that a file of so many tensors declares.
+
+    Raises:
+        TypeError, ValueError: there is no such architecture.
+    """
+    config = NetworkConfig.from_dict(values)
+    sizes = (config.hidden, config.blocks, *config.grid_shape)
+    possible = (
+        all(type(size) is int for size in sizes)
+        and config.hidden > 0
+        and 0 <= config.blocks < tensors
+        and len(config.grid_shape) == 2
+        and min(config.grid_shape) > 0
+        and len(config.padding_mode) == 2
+        and set(config.padding_mode) <= set(get_args(PaddingMode))
+        and 0 < config.temperature < math.inf
+        and 0 <= config.dropout < 1
+    )
+    if not possible:
+        raise ValueError(f"impossible network {json.dumps(values)}")
+    return config
+
+
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    """Raises: ValueError: no keypoints can be normalised as it says."""
+    if checkpoint.normalisation not in get_args(Scheme):
+        raise ValueError(f"unknown normalisation {checkpoint.normalisation!r}")
+    if not 0 < checkpoint.fov_degrees < 180:
+        raise ValueError(f"field of view of {checkpoint.fov_degrees} degrees")
+    return checkpoint
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
@@ -83,14 +131,18 @@ def read_checkpoint(file: Path) -> Checkpoint:
         raise InputError(f"{file}: not a safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"{file}: not a gridpose lifter (no {FORMAT} metadata)")
+    if metadata.get("joints") != _JOINTS:
+        raise InputError(f"{file}: its joints are not {_JOINTS}")
     try:
-        return Checkpoint(
-            network=NetworkConfig.from_dict(json.loads(metadata["network"])),
-            state={k: v.float() if v.is_floating_point() else v for k, v in state.items()},
-            normalisation=metadata["normalisation"],
-            fov_degrees=float(metadata["fov_degrees"]),
-            training=json.loads(metadata["training"]),
-            metrics=json.loads(metadata["metrics"]),
+        return _checked(
+            Checkpoint(
+                network=_architecture(json.loads(metadata["network"]), len(state)),
+                state={k: v.float() if v.is_floating_point() else v for k, v in state.items()},
+                normalisation=metadata["normalisation"],
+                fov_degrees=float(metadata["fov_degrees"]),
+                training=dict(json.loads(metadata["training"])),
+                metrics=dict(json.loads(metadata["metrics"])),
+            )
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file}: damaged checkpoint metadata ({error})") from error

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 PaddingMode = Literal["c", "z", "r"]
 """Circular, zeros, replicate: the letters of the published command line."""
@@ -144,9 +145,11 @@ class GridAttention(nn.Module):
         nn.init.zeros_(self.position_fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.mean(dim=1)[:, :, None, None]
-        logits = self.position_fc(torch.relu(self.bn(self.fc(pooled))))
-        return torch.sigmoid(logits.flatten(1) / self.temperature)
+        # On one pooled cell a 1x1 convolution is a matrix product, and several times faster as one.
+        hidden = functional.linear(x.mean(dim=1), self.fc.weight.flatten(1))
+        hidden = torch.relu(self.bn(hidden[:, :, None, None])).flatten(1)
+        weight, bias = self.position_fc.weight.flatten(1), self.position_fc.bias
+        return torch.sigmoid(functional.linear(hidden, weight, bias) / self.temperature)
 
 
 class GridConv(nn.Module):

@@ -15,6 +15,7 @@ linear, hence each is one small matrix.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -57,10 +58,12 @@ def _matrices() -> tuple[DoubleArray, DoubleArray]:
 def sgt_matrices(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The two transforms as tensors, ``(to_grid (25, 17), to_joints (17, 25))``."""
     to_grid, to_joints = _matrices()
-    return (
-        torch.as_tensor(to_grid, dtype=dtype, device=device),
-        torch.as_tensor(to_joints, dtype=dtype, device=device),
-    )
+    # Kept for later callers: tensors made in inference mode could never take part in training.
+    with torch.inference_mode(False):
+        return (
+            torch.as_tensor(to_grid, dtype=dtype, device=device),
+            torch.as_tensor(to_joints, dtype=dtype, device=device),
+        )
 
 
 def semantic_grid_transform(poses: ArrayOrTensor) -> ArrayOrTensor:
@@ -92,6 +95,6 @@ def inverse_semantic_grid_transform(grid: ArrayOrTensor) -> ArrayOrTensor:
     count, channels = grid.shape[:2]
     if isinstance(grid, torch.Tensor):
         _, to_joints = sgt_matrices(grid.device, grid.dtype)
-        return to_joints @ grid.reshape(count, channels, -1).transpose(1, 2)
-    cells = grid.reshape(count, channels, -1).transpose(0, 2, 1)
+        return to_joints @ grid.flatten(2).transpose(1, 2)
+    cells = grid.reshape(count, channels, math.prod(GRID_SHAPE)).transpose(0, 2, 1)
     return np.asarray(_matrices()[1] @ cells, dtype=grid.dtype)

@@ -7,6 +7,7 @@ turned upright and scaled, as we do.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import ffmpeg
 from gridpose.core import InputError, MissingError
 
 PROBE_SECONDS = 60
+_PIPE_BYTES = 1 << 20
 _SHOWINFO = re.compile(r"\[Parsed_showinfo_\d+ @ [^]]*\] \[info\] (.*)")
 _TIME_BASE = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 _FRAME = re.compile(r"n: *\d+ +pts: *(-?\d+|NOPTS).* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
@@ -201,6 +203,14 @@ def first_problem(log: str) -> str:
         if text:
             return text
     return "ffmpeg gave no reason"
+
+
+def widen_pipe(stream: IO[bytes]) -> None:
+    """Let a pipe hold more than 64 KiB: frames of megabytes pass with fewer task switches."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux alone can
+        import fcntl
+
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class LogReader(threading.Thread):

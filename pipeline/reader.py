@@ -25,6 +25,7 @@ from gridpose.pipeline.ffmpeg import (
     keep_every_frame,
     open_input,
     probe,
+    widen_pipe,
 )
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
@@ -136,6 +137,7 @@ class VideoReader:
         self._process = process
         assert process.stdout is not None
         assert process.stderr is not None
+        widen_pipe(process.stdout)
         log = _TimestampLog(process.stderr)
         index, last_time = 0, -1.0
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,19 +31,20 @@ from gridpose.pipeline.reader import (
     is_image,
     read_image,
 )
-from gridpose.pipeline.smoothing import Smoothing
 from gridpose.pipeline.spool import PoseSpool
-from gridpose.pipeline.timeline import Persons, Timeline
-from gridpose.pipeline.tracking import Observation, Tracker
 from gridpose.pipeline.writer import VideoWriter
 
 if TYPE_CHECKING:
-    from gridpose.detectors import Detection, Detector
+    from gridpose.detectors import Convention, Detection, Detector
     from gridpose.lifting import Lifter
     from gridpose.lifting.lifter import Precision
+    from gridpose.pipeline.smoothing import Smoothing
+    from gridpose.pipeline.timeline import Persons, Timeline
+    from gridpose.pipeline.tracking import Observation, Tracker
 
 STAGES = ("decode", "detect", "lift", "render", "encode")
 _DECODED_AHEAD = 4
+_LIFT_BATCH = 16
 _DETECTED_AHEAD = 32
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
 
@@ -80,7 +82,7 @@ class VideoOptions:
     overwrite: bool = False
 
     def check(self) -> None:
-        """Raises UsageError for a value out of range."""
+        """Raises UsageError for a value out of range, InputError for an unreadable lifter."""
         if self.start < 0 or (self.end is not None and self.end <= self.start):
             raise UsageError(f"--start {self.start} --end {self.end}: need 0 <= start < end")
         if self.stride < 1 or self.batch_size < 1:
@@ -91,6 +93,10 @@ class VideoOptions:
             raise UsageError(f"--persons {self.persons}: must be all, largest or at least 1")
         if self.fov is not None and not 5 <= self.fov <= 150:
             raise UsageError(f"--fov {self.fov}: must be between 5 and 150 degrees")
+        if isinstance(self.lifter, Path) or (
+            isinstance(self.lifter, str) and self.lifter != "default"
+        ):
+            check_readable(Path(self.lifter))
         for file in self.save_poses:
             if file.suffix.lower() != ".npz":
                 raise UsageError(f"--save-poses {file}: the name must end in .npz")
@@ -211,6 +217,15 @@ class _Detected:
     people: list[Detection]
 
 
+@dataclass(frozen=True)
+class _Later:
+    """The stages between detection and drawing."""
+
+    tracker: Tracker
+    lifter: Lifter
+    timeline: Timeline
+
+
 def run_video(
     source: str | Path,
     output: str | Path,
@@ -328,6 +343,7 @@ class _Run:
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
         self._on_progress, self._on_detector = on_progress, on_detector
         self._layout = SideBySide(frames.size)
+        self._convention: Convention | None = None
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
@@ -339,25 +355,22 @@ class _Run:
 
     def process(self, sink: _Sink) -> None:
         """Send every drawn frame to ``sink`` and its people to the spool."""
-        options, stopwatch = self._options, self._stopwatch
-        fps = float(self._frames.fps)
-        tracker = Tracker()
-        timeline = Timeline(fps, self._frames.size, options.smoothing, options.persons)
-        panels: list[tuple[float, ImageArray]] = []
+        panels: deque[tuple[float, ImageArray]] = deque()
+        batch: list[_Detected] = []
+        later: _Later | None = None
         with Background(self._detect, _DETECTED_AHEAD, "detect") as detected:
-            lifter = self._load_lifter()
-            batch: list[tuple[_Detected, dict[int, Observation]]] = []
             for item in detected:
+                # Only now, so that torch and scipy load while the detector is at work already.
+                later = later or self._load_later()
                 panels.append((item.time, item.panel))
-                with stopwatch("lift"):
-                    people = tracker.update(self._observations(item.people), item.time)
-                    batch.append((item, people))
-                    if len(batch) >= options.batch_size:
-                        self._lift(lifter, timeline, batch)
-                self._draw(timeline.finished(), panels, sink)
-            with stopwatch("lift"):
-                self._lift(lifter, timeline, batch)
-            self._draw(timeline.finished(at_end=True), panels, sink)
+                batch.append(item)
+                if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
+                    self._lift(later, batch)
+                    batch.clear()
+                self._draw(later.timeline.finished(), panels, sink)
+            if later is not None:
+                self._lift(later, batch)
+                self._draw(later.timeline.finished(at_end=True), panels, sink)
 
     def _decode(self) -> Iterator[tuple[Frame, ImageArray]]:
         frames = iter(self._frames)
@@ -391,50 +404,57 @@ class _Run:
                 for (frame, panel), people in zip(batch, found, strict=True):
                     yield _Detected(frame.time, panel, people)
 
-    def _load_lifter(self) -> Lifter:
+    def _load_later(self) -> _Later:
+        """What the stages after detection need."""
         from gridpose.lifting import load_lifter
+        from gridpose.pipeline.timeline import Timeline
+        from gridpose.pipeline.tracking import Tracker
 
-        chosen = self._options.lifter
+        options = self._options
         lifter = (
-            load_lifter(chosen, device=self._options.device, precision=self._options.precision)
-            if isinstance(chosen, (str, Path))
-            else chosen
+            load_lifter(options.lifter, device=options.device, precision=options.precision)
+            if isinstance(options.lifter, (str, Path))
+            else options.lifter
         )
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
-        return lifter
+        timeline = Timeline(
+            float(self._frames.fps), self._frames.size, options.smoothing, options.persons
+        )
+        return _Later(Tracker(), lifter, timeline)
+
+    def _lift(self, later: _Later, batch: Sequence[_Detected]) -> None:
+        """Follow and lift everybody in a few frames and hand the frames on."""
+        with self._stopwatch("lift"):
+            followed = [
+                later.tracker.update(self._observations(item.people), item.time) for item in batch
+            ]
+            everybody = [observation for people in followed for observation in people.values()]
+            poses: Iterator[FloatArray] = iter(())
+            if everybody:
+                keypoints = np.stack([observation.keypoints for observation in everybody])
+                poses = iter(later.lifter.lift(keypoints, self._frames.size, self._options.fov))
+            for people in followed:
+                later.timeline.add(people, {track_id: next(poses) for track_id in people})
 
     def _observations(self, people: Sequence[Detection]) -> list[Observation]:
+        from gridpose.pipeline.tracking import Observation
+
+        assert self._convention is not None
         observations = []
         for person in people:
             joints, confidence = self._convention.to_human36m(person.keypoints, person.confidence)
             observations.append(Observation(person.bbox, joints, confidence))
         return observations
 
-    def _lift(
-        self,
-        lifter: Lifter,
-        timeline: Timeline,
-        batch: list[tuple[_Detected, dict[int, Observation]]],
-    ) -> None:
-        """Lift everybody in a few frames at once, hand the frames on and empty ``batch``."""
-        everybody = [observation for _, people in batch for observation in people.values()]
-        poses: Iterator[FloatArray] = iter(())
-        if everybody:
-            keypoints = np.stack([observation.keypoints for observation in everybody])
-            poses = iter(lifter.lift(keypoints, self._frames.size, self._options.fov))
-        for _, people in batch:
-            timeline.add(people, {track_id: next(poses) for track_id in people})
-        batch.clear()
-
     def _draw(
         self,
         finished: Iterator[list[Person]],
-        panels: list[tuple[float, ImageArray]],
+        panels: deque[tuple[float, ImageArray]],
         sink: _Sink,
     ) -> None:
         for people in finished:
-            moment, panel = panels.pop(0)
+            moment, panel = panels.popleft()
             self.spool.add(moment, people)
             with self._stopwatch("render"):
                 image = self._layout.compose(panel, people, moment)

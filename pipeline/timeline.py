@@ -21,10 +21,13 @@ Persons = Literal["all", "largest"] | int
 """Who is kept: everybody, the largest person, or the N largest at every moment."""
 
 MIN_OBSERVATIONS = 5
-"""A person seen in fewer frames than this is taken for a false detection."""
+"""Who is seen in fewer frames than this before being lost again is taken for a false detection."""
+LOST_FRAMES = 3
+"""Missing in more frames than this, one after the other, is being lost."""
 MAX_LOOK_AHEAD = 66
 CHUNK = 12
 _INCUMBENT_BONUS = 1.3
+_SIZE_MEMORY = 0.2
 
 
 @dataclass
@@ -32,7 +35,6 @@ class _History:
     """One person's frames ``first``, ``first + 1``, ...; None where unseen."""
 
     first: int
-    seen: int = 0
     observations: list[Observation | None] = field(default_factory=list)
     poses: list[FloatArray | None] = field(default_factory=list)
     recent_size: float = 0.0
@@ -41,7 +43,16 @@ class _History:
         missed = frame - self.first - len(self.observations)
         self.observations.extend([None] * missed + [observation])
         self.poses.extend([None] * missed + [pose])
-        self.seen += 1
+
+    def credible(self, needed: int) -> list[int]:
+        """Indices of the frames in which the person was seen, and not just for a moment."""
+        seen = [i for i, observation in enumerate(self.observations) if observation is not None]
+        breaks = [i for i in range(1, len(seen)) if seen[i] - seen[i - 1] > LOST_FRAMES + 1]
+        kept: list[int] = []
+        for start, stop in zip([0, *breaks], [*breaks, len(seen)], strict=True):
+            if stop - start >= needed:
+                kept.extend(seen[start:stop])
+        return kept
 
     def forget_before(self, frame: int) -> None:
         count = min(max(0, frame - self.first), len(self.observations))
@@ -74,6 +85,7 @@ class Timeline:
         self._finished = 0
         self._kept: set[int] = set()
         self._placed: dict[int, tuple[int, FloatArray]] = {}
+        self._public_ids: dict[int, int] = {}
 
     def add(self, people: Mapping[int, Observation], poses: Mapping[int, FloatArray]) -> None:
         """Take in the next frame: observations and camera-axes poses (17, 3) by track id."""
@@ -103,9 +115,7 @@ class Timeline:
         """World poses of everybody seen often enough, over the whole window."""
         self._placed = {}
         for track_id, history in self._histories.items():
-            if history.seen < needed or not history.observations:
-                continue
-            present = [i for i, seen in enumerate(history.observations) if seen is not None]
+            present = history.credible(needed)
             if not present:
                 continue
             camera = np.full((len(history.poses), NUM_JOINTS, 3), np.nan, np.float32)
@@ -124,41 +134,39 @@ class Timeline:
             self._placed[track_id] = (history.first, world)
 
     def _people(self, frame: int) -> list[Person]:
-        people = []
+        people: dict[int, Person] = {}
         for track_id, (first, world) in self._placed.items():
             history, index = self._histories[track_id], frame - first
-            if not 0 <= index < len(world):
+            if not 0 <= index < len(world) or not np.isfinite(world[index]).all():
                 continue
             observation, pose = history.observations[index], history.poses[index]
-            if observation is None or pose is None:
-                continue
+            assert observation is not None
+            assert pose is not None
             size = float(np.prod(observation.bbox[2:] - observation.bbox[:2]))
-            history.recent_size += 0.2 * (size - history.recent_size)
-            people.append(
-                Person(
-                    track_id,
-                    observation.bbox,
-                    observation.keypoints,
-                    observation.confidence,
-                    pose,
-                    world[index],
-                )
+            history.recent_size += _SIZE_MEMORY * (size - history.recent_size)
+            people[track_id] = Person(
+                # Numbers without holes where a false detection was.
+                self._public_ids.setdefault(track_id, len(self._public_ids) + 1),
+                observation.bbox,
+                observation.keypoints,
+                observation.confidence,
+                pose,
+                world[index],
             )
-        return self._chosen(people)
+        return [people[track_id] for track_id in self._chosen(people)]
 
-    def _chosen(self, people: list[Person]) -> list[Person]:
+    def _chosen(self, people: Mapping[int, Person]) -> list[int]:
         if self._persons == "all":
-            return people
+            return list(people)
         count = 1 if self._persons == "largest" else self._persons
 
-        def rank(person: Person) -> float:
-            size = self._histories[person.track_id].recent_size
+        def rank(track_id: int) -> float:
             # Two people of like size must not take turns.
-            return -size * (_INCUMBENT_BONUS if person.track_id in self._kept else 1)
+            bonus = _INCUMBENT_BONUS if track_id in self._kept else 1.0
+            return -self._histories[track_id].recent_size * bonus
 
-        kept = sorted(people, key=rank)[:count]
-        self._kept = {person.track_id for person in kept}
-        return [person for person in people if person.track_id in self._kept]
+        self._kept = set(sorted(people, key=rank)[:count])
+        return [track_id for track_id in people if track_id in self._kept]
 
     def _forget(self) -> None:
         keep_from = self._finished - self.look_ahead

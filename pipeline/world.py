@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from scipy.ndimage import grey_opening, median_filter
+from scipy.ndimage import median_filter, minimum_filter1d
 from scipy.signal import savgol_filter
 
-from gridpose.core import DoubleArray, FloatArray
+from gridpose.core import BoolArray, DoubleArray, FloatArray
 
 CAMERA_TO_WORLD: Final[DoubleArray] = np.array(((1.0, 0, 0), (0, 0, 1), (0, -1, 0)))
 """(x, y, z) -> (x, z, -y); determinant +1, so nobody is mirrored."""
@@ -24,8 +24,9 @@ CLEARANCE: Final[DoubleArray] = np.array(
 
 FLIGHT_SECONDS: Final = 1.0
 """Who is above the floor for less than this is jumping; for longer, standing on something."""
+GRAVITY: Final = 9.81
 _SCALE_SECONDS = 0.5
-_RISE_NOISE = 0.04
+_RISE_NOISE = 0.06
 _HEIGHT_SECONDS = 0.25
 
 
@@ -53,8 +54,8 @@ def hip_heights(
 
     The lowest point of the body rests on the floor, except while the image shows the whole person
     rise and come down again within :data:`FLIGHT_SECONDS`: that is a jump, and its height is kept.
-    The floor under a person is the lower envelope of how high the image shows their lowest point:
-    a morphological opening, which removes short rises and follows slopes, steps and slow drift.
+    The floor under a person is the lower envelope of how high the image shows their lowest point,
+    see :func:`support`; it follows slopes, steps and slow drift.
 
     Args:
         poses_world: (T, 17, 3) world axes, hip at the origin, finite.
@@ -68,12 +69,39 @@ def hip_heights(
     hip_px = keypoints[:, (1, 4), 1].mean(1)
     # Measured from the middle of the image, an error of scale matters least.
     lowest = _median((image_height / 2 - hip_px) / scale - drop, 0.1, fps)
-    window = max(3, round(FLIGHT_SECONDS * fps) | 1)
-    floor = grey_opening(lowest, size=window, mode="nearest")
-    rise = lowest - floor
+    rise = lowest - support(lowest, max(2, round(FLIGHT_SECONDS * fps)))
+    rise = np.minimum(rise, flight_limit(rise <= _RISE_NOISE, fps))
     # Errors of a few centimetres are no jump; from there on fade in to the full height.
     rise *= np.clip(rise / _RISE_NOISE - 1, 0, 1)
     return _steady(drop + rise, _HEIGHT_SECONDS, fps)
+
+
+def support(heights: DoubleArray, window: int) -> DoubleArray:
+    """Height of what carries a body whose lowest point is at ``heights`` (T,): ``(T,)``.
+
+    The higher of the lowest points within ``window`` frames before and after: only what rises and
+    comes down again is above it, not what just ends lower or begins higher.
+    """
+    half = window // 2
+    padded = np.pad(heights, window, constant_values=np.inf)
+    before = minimum_filter1d(padded, window, origin=window - half - 1)
+    after = minimum_filter1d(padded, window, origin=-half)
+    return np.asarray(np.maximum(before, after)[window:-window])
+
+
+def flight_limit(grounded: BoolArray, fps: float) -> DoubleArray:
+    """Greatest height (m) that gravity allows between contacts with the floor: ``(T,)``.
+
+    A body in free flight t0 s after leaving the floor and t1 s before meeting it again is at
+    g/2 t0 t1. Someone who seems to be higher was detected wrongly for a moment.
+    """
+    index = np.arange(len(grounded))
+    last = np.maximum.accumulate(np.where(grounded, index, 0))
+    following = np.where(grounded, index, len(grounded) - 1)[::-1]
+    following = np.minimum.accumulate(following)[::-1]
+    # Contact ends and begins somewhere between two frames.
+    since, until = (index - last + 1) / fps, (following - index + 1) / fps
+    return np.asarray(GRAVITY / 2 * since * until)
 
 
 def place(

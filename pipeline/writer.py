@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import ffmpeg
-import numpy as np
 
 from gridpose.core import GridposeError, ImageArray
-from gridpose.pipeline.ffmpeg import LogReader, command, ffmpeg_program, open_input
+from gridpose.pipeline.ffmpeg import LogReader, command, ffmpeg_program, open_input, widen_pipe
 from gridpose.pipeline.outputs import partial_name
 
 # Audio that an mp4 may hold as it is; anything else becomes AAC.
@@ -67,7 +67,7 @@ class VideoWriter:
         frames = ffmpeg.input(
             "pipe:0",
             format="rawvideo",
-            pix_fmt="rgb24",
+            pix_fmt="yuv420p",
             s=f"{size[0]}x{size[1]}",
             framerate=f"{fps.numerator}/{fps.denominator}",
         )
@@ -75,12 +75,14 @@ class VideoWriter:
             "vcodec": "libx264",
             "pix_fmt": "yuv420p",
             "preset": preset,
+            # A third less work than the preset alone for 7 % larger files.
+            "x264-params": "subme=1:rc-lookahead=10",
             "crf": crf,
             "movflags": "+faststart",
             "format": "mp4",
-            # Say which RGB conversion was used, or players guess by size.
-            "vf": "scale=out_color_matrix=bt709:out_range=tv",
-            "colorspace": "bt709",
+            # Say which conversion from RGB was used (OpenCV's is BT.601), or players guess by size.
+            "color_range": "tv",
+            "colorspace": "smpte170m",
             "color_primaries": "bt709",
             "color_trc": "bt709",
         }
@@ -102,8 +104,9 @@ class VideoWriter:
         assert self._process.stdin is not None
         assert self._process.stderr is not None
         self._pipe = self._process.stdin
+        widen_pipe(self._pipe)
         self._log = LogReader(self._process.stderr)
-        self._held: ImageArray | None = None
+        self._held: memoryview | None = None
         self._held_slot = 0
 
     def write(self, image: ImageArray, time: float) -> None:
@@ -118,11 +121,13 @@ class VideoWriter:
             # A broken timestamp must not turn into hours of one frame.
             longest = max(1, round(_LONGEST_HOLD_SECONDS * self._fps))
             self._emit(min(slot - self._held_slot, longest))
-        self._held, self._held_slot = image, slot
+        # Half the bytes of RGB, and OpenCV converts faster than ffmpeg does.
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
+        self._held, self._held_slot = planes.data.cast("B"), slot
 
     def _emit(self, times: int) -> None:
         assert self._held is not None
-        data = np.ascontiguousarray(self._held).data.cast("B")
+        data = self._held
         for _ in range(times):
             try:
                 self._pipe.write(data)

@@ -13,6 +13,7 @@ from gridpose.visualize.palette import Colour, family
 
 _SHIFT = 4  # OpenCV takes coordinates in 1/16 px
 _SOLID = 0.9
+_FARTHEST = 1e5
 
 
 def draw_people(image: ImageArray, people: Sequence[Person], scale: float = 1.0) -> None:
@@ -23,14 +24,17 @@ def draw_people(image: ImageArray, people: Sequence[Person], scale: float = 1.0)
     """
     for person in people:
         points = person.keypoints_2d * scale
+        # OpenCV draws nonsense where coordinates overflow.
+        if not np.abs(points).max() < _FARTHEST:
+            continue
         colours = family(person.track_id)
         extent = float(np.ptp(points, axis=0).max())
         width = int(np.clip(round(extent / 110), 2, 8))
         for parent, child in LINES:
             visible = opacity(person.confidence, parent, child)
             _line(image, points[parent], points[child], line_colour(child, colours), width, visible)
-        top = points[10]
-        label(image, f"{person.track_id}", (float(top[0]), float(top[1]) - 12), colours.trunk)
+        above = float(points[10, 1]) - 14 - 0.05 * extent
+        label(image, f"{person.track_id}", (float(points[10, 0]), above), colours.trunk)
 
 
 def _line(
@@ -42,8 +46,6 @@ def _line(
     visible: float,
 ) -> None:
     ends = np.stack((start, end))
-    if not np.isfinite(ends).all() or np.abs(ends).max() > 1e5:
-        return
     if visible >= _SOLID:
         _stroke(image, ends, colour, width)
         return

@@ -104,7 +104,8 @@ class SceneRenderer:
     def _background(self, framing: Framing) -> ImageArray:
         if self._empty is not None and self._empty[0] == framing:
             return self._empty[1]
-        image: ImageArray = np.full((self.size[1], self.size[0], 3), BACKGROUND, np.uint8)
+        image: ImageArray = np.empty((self.size[1], self.size[0], 3), np.uint8)
+        cv2.rectangle(image, (0, 0), self.size, BACKGROUND, cv2.FILLED)
         half = _GRID_METRES * math.ceil(0.75 * framing.span * self.size[0] / self.size[1] / 0.5)
         middle = round(framing.centre / _GRID_METRES) * _GRID_METRES
         left, right, near, far = middle - half, middle + half, -_FLOOR_DEPTH, _FLOOR_DEPTH

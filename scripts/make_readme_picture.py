@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""Draw README.md's picture from a pose file: keypoints and skeletons on plain ground.
+
+    python scripts/make_readme_picture.py gridpose-demo.npz -o docs/skeletons.png
+
+No pixel of the video goes in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+
+from gridpose.core import Person, PoseTracks
+from gridpose.pipeline import read_pose_file
+from gridpose.visualize import SideBySide
+
+GROUND = (74, 82, 94)
+
+
+def people_at(poses: PoseTracks, frame: int) -> list[Person]:
+    """Who is present in a frame of a pose file."""
+    return [
+        Person(
+            int(poses.track_id[track]),
+            poses.bbox[track, frame],
+            poses.keypoints_2d[track, frame],
+            poses.confidence[track, frame],
+            poses.poses_3d[track, frame],
+            poses.poses_world[track, frame],
+        )
+        for track in np.flatnonzero(poses.present[:, frame])
+    ]
+
+
+def main(
+    poses_file: Annotated[Path, typer.Argument(metavar="POSES", help="a pose file")],
+    output: Annotated[Path, typer.Option("--output", "-o")],
+    frames: Annotated[str, typer.Option(help="frame numbers, comma-separated")] = "62,100",
+    width: Annotated[int, typer.Option(help="of the picture, px")] = 1000,
+) -> None:
+    poses = read_pose_file(poses_file)
+    rows = []
+    for frame in (int(text) for text in frames.split(",")):
+        layout = SideBySide(poses.image_size)
+        ground = np.full((poses.image_size[1], poses.image_size[0], 3), GROUND, np.uint8)
+        time = float(poses.frame_time[frame])
+        rows.append(layout.compose(layout.panel(ground), people_at(poses, frame), time))
+    sheet = np.concatenate(rows)
+    height = round(sheet.shape[0] * width / sheet.shape[1])
+    small = cv2.resize(sheet, (width, height), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(output), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+
+
+if __name__ == "__main__":
+    typer.run(main)
