@@ -41,9 +41,10 @@ def write_atomically(file: Path, data: bytes) -> None:
         MissingError: the folder cannot be written to.
     """
     try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as partial:
-            partial.write(data)
-        os.replace(partial.name, file)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            partial = Path(folder) / file.name
+            partial.write_bytes(data)
+            os.replace(partial, file)
     except OSError as error:
         raise MissingError(
             f"{file}: cannot write ({error.strerror}); set GRIDPOSE_HOME to another folder"

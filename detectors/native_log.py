@@ -21,6 +21,17 @@ def _is_descriptor_2(stream: TextIO | None) -> bool:
         return False
 
 
+def _open_descriptor_2() -> None:
+    """A daemon may have closed it: then nobody listens, and files must not get its number."""
+    try:
+        os.fstat(2)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        if null != 2:
+            os.dup2(null, 2)
+            os.close(null)
+
+
 class NativeLog:
     """Diverts descriptor 2 from creation to :meth:`close`; may be open several times over."""
 
@@ -32,9 +43,14 @@ class NativeLog:
     def __init__(self) -> None:
         self._closed = False
         with NativeLog._lock:
+            if NativeLog._open == 0:
+                NativeLog._divert()
             NativeLog._open += 1
-            if NativeLog._open > 1:
-                return
+
+    @staticmethod
+    def _divert() -> None:
+        _open_descriptor_2()
+        with tempfile.TemporaryFile(prefix="gridpose-") as log:
             if sys.stderr is not None:
                 sys.stderr.flush()
             NativeLog._saved = os.dup(2)
@@ -44,8 +60,7 @@ class NativeLog:
                 )
                 NativeLog._python = (sys.stderr, ours)
                 sys.stderr = ours
-            with tempfile.TemporaryFile(prefix="gridpose-") as log:
-                os.dup2(log.fileno(), 2)
+            os.dup2(log.fileno(), 2)
 
     def close(self) -> None:
         """Give descriptor 2 back, once the last user is done."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 0.5
 
 
 class Background(Generic[T]):
@@ -64,6 +66,12 @@ class Background(Generic[T]):
         self._thread.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stopped.set()
-        self._thread.join()
+        # Native code in the thread cannot be interrupted, and Ctrl-C must not wait for it.
+        self._thread.join(timeout=None if kind is None else _PATIENCE_SECONDS)

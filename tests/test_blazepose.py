@@ -96,14 +96,15 @@ def test_a_bundle_appears_all_at_once(
 
     def watched(source: str, target: Path) -> None:
         assert not Path(target).exists()
-        assert Path(source).parent == Path(target).parent, "a rename across disks is a copy"
+        disks = {Path(path).stat().st_dev for path in (source, Path(target).parent)}
+        assert len(disks) == 1, "a rename across disks is a copy"
         data = Path(source).read_bytes()
         assert hashlib.sha256(data).hexdigest() == BlazePose.weights_sha256
         replaced.append(target)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", watched)
-    assert replaced == [] and bundle_file() == replaced[0]
+    assert [bundle_file()] == replaced
 
 
 def test_a_failed_write_leaves_nothing_behind(
@@ -132,9 +133,7 @@ def test_a_cache_that_cannot_be_made_is_reported(
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="no folder is read-only for root"
 )
-def test_a_read_only_cache_is_reported(
-    built_from_memory: list[int], empty_cache: Path
-) -> None:
+def test_a_read_only_cache_is_reported(built_from_memory: list[int], empty_cache: Path) -> None:
     empty_cache.mkdir(parents=True)
     empty_cache.chmod(0o500)
     with pytest.raises(MissingError, match="GRIDPOSE_HOME"):
@@ -237,7 +236,7 @@ def test_a_person_is_found_where_they_are(cache: Path) -> None:
         assert ((person.confidence >= 0) & (person.confidence <= 1)).all()
         np.testing.assert_array_equal(person.bbox[:2], person.keypoints.min(0))
         np.testing.assert_array_equal(person.bbox[2:], person.keypoints.max(0))
-        # Her eyes, as COCO annotates them, in pixels.
+        # Where COCO's annotators saw her nose.
         nose = person.keypoints[BLAZEPOSE_33.keypoints.index("nose")]
         np.testing.assert_allclose(nose, (367, 81), atol=12)
 
@@ -245,13 +244,13 @@ def test_a_person_is_found_where_they_are(cache: Path) -> None:
 @needs_picture
 def test_pixels_are_those_of_the_given_frame(cache: Path) -> None:
     image = skier()
-    small = cv2.resize(image, None, fx=0.5, fy=0.75)
+    small = cv2.resize(image, None, fx=0.5, fy=0.5)
     keypoints = []
     for frame in (image, small, np.asfortranarray(image)):
         with load_detector() as detector:
             ((person,),) = detector.detect([frame], [0.0])
             keypoints.append(person.keypoints)
-    np.testing.assert_allclose(keypoints[1] / (0.5, 0.75), keypoints[0], atol=25)
+    assert np.linalg.norm(keypoints[1] / 0.5 - keypoints[0], axis=1).mean() < 8
     np.testing.assert_array_equal(keypoints[2], keypoints[0])
 
 
@@ -301,10 +300,9 @@ def test_a_detector_that_cannot_start_says_so_and_gives_standard_error_back(
     assert standard_error() == before
 
 
-def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **variables},
+        [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -328,11 +326,10 @@ with load_detector() as detector:
 
 def test_nothing_of_mediapipe_reaches_the_terminal(empty_cache: Path) -> None:
     # Also while the bundle is built. On a real picture both networks run.
-    picture = str(PICTURE) if PICTURE.is_file() else ""
-    script = DETECT.replace("sys.argv[1:]", repr([picture] if picture else []))
-    done = run(script.replace("sys.argv[1]", repr(picture)))
+    pictures = [str(PICTURE)] if PICTURE.is_file() else []
+    done = run(DETECT, *pictures)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == ("1" if picture else "0")
+    assert done.stdout.strip() == str(len(pictures))
     assert done.stderr == ""
 
 
@@ -405,6 +402,5 @@ def test_no_descriptors_are_leaked() -> None:
 
 def test_a_process_without_standard_error_can_detect(cache: Path) -> None:
     # As under a daemon that closed descriptor 2.
-    script = "import os\nos.close(2)\n" + DETECT.replace("sys.argv[1:]", "[]")
-    done = run(script)
+    done = run("import os\nos.close(2)\n" + DETECT)
     assert (done.returncode, done.stdout.strip()) == (0, "0")

@@ -102,9 +102,7 @@ def test_the_lens_matters_and_is_the_checkpoints_by_default(lifter: Lifter) -> N
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_keypoint_that_is_not_finite_spoils_its_own_pose_only(
-    lifter: Lifter, bad: float
-) -> None:
+def test_a_keypoint_that_is_not_finite_spoils_its_own_pose_only(lifter: Lifter, bad: float) -> None:
     pixels = PIXELS.copy()
     pixels[3, 16, 1] = bad
     poses = lifter.lift(pixels, SIZE)

@@ -85,9 +85,7 @@ def reference_network(grid: Tensor, state: dict[str, Tensor], config: NetworkCon
     def activate(x: Tensor, prefix: str, number: int) -> Tensor:
         norm = part(state, f"{prefix}batch_norm{number}.")
         return F.relu(
-            F.batch_norm(
-                x, norm["running_mean"], norm["running_var"], norm["weight"], norm["bias"]
-            )
+            F.batch_norm(x, norm["running_mean"], norm["running_var"], norm["weight"], norm["bias"])
         )
 
     x = activate(layer(grid, "", 1), "", 1)

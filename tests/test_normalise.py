@@ -110,7 +110,9 @@ def test_unknown_scheme_is_refused_with_the_known_ones() -> None:
     assert "nonsense" in str(caught.value)
 
 
-@pytest.mark.parametrize(("fov", "focal"), [(90.0, 500.0), (2 * math.degrees(math.atan(0.5)), 1000.0)])
+@pytest.mark.parametrize(
+    ("fov", "focal"), [(90.0, 500.0), (2 * math.degrees(math.atan(0.5)), 1000.0)]
+)
 def test_focal_length_follows_from_the_width(fov: float, focal: float) -> None:
     sizes = torch.tensor([[1000.0, 400.0], [2000.0, 400.0]])
     torch.testing.assert_close(focal_from_fov(sizes, fov), torch.tensor([focal, 2 * focal]))

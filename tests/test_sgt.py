@@ -3,11 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gridpose.lifting import inverse_semantic_grid_transform, semantic_grid_transform
-from gridpose.lifting.sgt import sgt_matrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from gridpose.lifting import inverse_semantic_grid_transform, semantic_grid_transform
+from gridpose.lifting.sgt import sgt_matrices
 
 DATA = Path(__file__).parent / "data"
 

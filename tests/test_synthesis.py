@@ -43,9 +43,15 @@ def standing_directions(count: int = 1) -> Tensor:
         "left_hip": (-1, 0, 0),
         "right_shoulder": (1, 0, 0),
         "left_shoulder": (-1, 0, 0),
-        **{f"{side}_{part}": (0, 0, -1) for side in ("left", "right") for part in ("knee", "ankle")},
-        **{f"{side}_{part}": (0, 0, -1) for side in ("left", "right") for part in ("elbow", "wrist")},
-        **{part: (0, 0, 1) for part in ("spine", "thorax", "nose", "head")},
+        **{
+            f"{side}_{part}": (0, 0, -1) for side in ("left", "right") for part in ("knee", "ankle")
+        },
+        **{
+            f"{side}_{part}": (0, 0, -1)
+            for side in ("left", "right")
+            for part in ("elbow", "wrist")
+        },
+        **dict.fromkeys(("spine", "thorax", "nose", "head"), (0, 0, 1)),
     }.items():
         directions[:, JOINT[name]] = torch.tensor(direction, dtype=torch.float32)
     return directions

@@ -1,0 +1,276 @@
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from gridpose.core import InputError, UsageError
+from gridpose.detectors import HUMAN36M_17, Detection
+from gridpose.lifting import load_lifter
+from gridpose.pipeline import VideoOptions, read_pose_file, run_video
+from gridpose.pipeline.reader import VideoReader, check_readable, probe
+
+WIDTH, HEIGHT = 320, 240
+
+
+def body(x, y=120.0, size=80.0, swing=0.0):
+    """Human3.6M-17 keypoints of an upright person facing the camera."""
+    half = np.array(
+        [(0, 0), (-0.13, 0), (-0.14, 0.45), (-0.15, 0.9), (0.13, 0), (0.14, 0.45), (0.15, 0.9)]
+        + [(0, -0.23), (0, -0.48), (0, -0.58), (0, -0.68)]
+        + [(0.15, -0.46), (0.2 + swing, -0.2), (0.22 + 2 * swing, 0.04)]
+        + [(-0.15, -0.46), (-0.2, -0.2), (-0.22, 0.04)],
+        np.float32,
+    )
+    return half * size + (x, y)
+
+
+class ScriptedDetector:
+    """Answers what a script says for each frame number; counts its calls."""
+
+    name = "scripted"
+    convention = HUMAN36M_17
+    weights_sha256 = "0" * 64
+
+    def __init__(self, script):
+        self.script = script
+        self.times = []
+        self.shapes = set()
+
+    def detect(self, frames, times):
+        answers = []
+        for frame, time in zip(frames, times, strict=True):
+            self.shapes.add(frame.shape)
+            people = self.script(len(self.times))
+            self.times.append(time)
+            answers.append(
+                [
+                    Detection(
+                        np.concatenate((k.min(0), k.max(0))).astype(np.float32),
+                        k.astype(np.float32),
+                        np.full(17, 0.9, np.float32),
+                    )
+                    for k in people
+                ]
+            )
+        return answers
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+
+@pytest.fixture(scope="module")
+def lifter():
+    return load_lifter()
+
+
+@pytest.fixture
+def video(tmp_path, make_video):
+    return make_video(
+        tmp_path / "in.mp4", frames=60, fps="30000/1001", size=(WIDTH, HEIGHT), audio=True
+    )
+
+
+def walking_pair(frame):
+    return [body(60 + frame, swing=0.1 * math.sin(frame / 5)), body(260 - 0.5 * frame)]
+
+
+def run(video, output, lifter, script, **options):
+    detector = ScriptedDetector(script)
+    result = run_video(video, output, VideoOptions(detector=detector, lifter=lifter, **options))
+    return result, detector
+
+
+def test_a_video_of_two_people_comes_out_whole(video, tmp_path, lifter):
+    output, numbers = tmp_path / "out.mp4", tmp_path / "out.npz"
+    progress = []
+    detector = ScriptedDetector(walking_pair)
+    result = run_video(
+        video,
+        output,
+        VideoOptions(detector=detector, lifter=lifter, save_poses=(numbers,)),
+        on_progress=progress.append,
+    )
+
+    assert detector.shapes == {(HEIGHT, WIDTH, 3)}
+    made = probe(output)
+    assert made.fps == probe(video).fps
+    assert made.audio_codec == "aac"
+    assert result.frames == 60
+    with VideoReader(output) as frames:
+        assert sum(1 for _ in frames) == 60
+    assert [p.done for p in progress] == list(range(1, 61))
+
+    poses = read_pose_file(numbers)
+    assert poses.track_id.tolist() == result.track_ids == [1, 2]
+    assert poses.present.all()
+    np.testing.assert_allclose(poses.frame_time, np.arange(60) * 1001 / 30000, atol=1e-3)
+    first = min((0, 1), key=lambda t: poses.keypoints_2d[t, 0, 0, 0])
+    np.testing.assert_allclose(poses.keypoints_2d[first, 10], walking_pair(10)[0], atol=1e-3)
+    expected = lifter.lift(poses.keypoints_2d[first], (WIDTH, HEIGHT))
+    np.testing.assert_allclose(poses.poses_3d[first], expected, atol=1e-4)
+    # Upright people stand on the floor with their heads up.
+    assert (poses.poses_world[..., 10, 2] > 1.2).all()
+    assert np.abs(poses.poses_world[..., [3, 6], 2].min(-1) - 0.08).max() < 0.06
+    np.testing.assert_array_equal(result.poses.poses_world, poses.poses_world)
+
+    assert poses.meta["lifter"]["sha256"] == lifter.weights_sha256
+    assert poses.meta["detector"]["name"] == "scripted"
+    assert json.loads(json.dumps(result.summary()))["seconds_by_stage"].keys() == {
+        "decode",
+        "detect",
+        "lift",
+        "render",
+        "encode",
+    }
+
+
+def test_skeletons_are_drawn_where_people_are(video, tmp_path, lifter):
+    output = tmp_path / "out.mp4"
+    run(video, output, lifter, walking_pair)
+    empty = tmp_path / "empty.mp4"
+    run(video, empty, lifter, lambda frame: [])
+    with VideoReader(output) as drawn, VideoReader(empty) as plain:
+        for one, other in zip(drawn, plain, strict=True):
+            changed = np.abs(one.image.astype(int) - other.image).max(-1) > 60
+            scale = 720 / HEIGHT
+            x, y = (walking_pair(one.index)[0][8] * scale).round().astype(int)
+            assert changed[y - 8 : y + 8, x - 8 : x + 8].any()
+            assert changed[:, round(WIDTH * scale) :].any()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda frame: [],
+        lambda frame: walking_pair(frame) if frame >= 20 else [],
+        lambda frame: walking_pair(frame) if not 15 <= frame < 35 else [],
+        lambda frame: walking_pair(frame) if frame < 30 else [],
+    ],
+    ids=["nobody", "nobody at first", "nobody in the middle", "nobody at the end"],
+)
+def test_frames_without_people_are_frames_like_others(script, video, tmp_path, lifter):
+    result, _ = run(video, tmp_path / "out.mp4", lifter, script, save_poses=(tmp_path / "out.npz",))
+    poses = read_pose_file(tmp_path / "out.npz")
+    assert result.frames == 60
+    assert poses.present.sum(0).tolist() == [len(script(frame)) for frame in range(60)]
+    assert np.isnan(poses.poses_world[~poses.present]).all()
+    assert any("nobody" in warning for warning in result.warnings) == (not result.track_ids)
+
+
+def test_largest_person_only(video, tmp_path, lifter):
+    result, _ = run(
+        video,
+        tmp_path / "out.mp4",
+        lifter,
+        lambda frame: [body(60, size=50), body(220, size=90)],
+        persons="largest",
+    )
+    assert len(result.track_ids) == 1
+    assert result.poses.keypoints_2d[0, 30, 0, 0] == pytest.approx(220)
+
+
+def test_start_end_and_stride(video, tmp_path, lifter):
+    result, detector = run(
+        video, tmp_path / "out.mp4", lifter, walking_pair, start=0.5, end=1.5, stride=2
+    )
+    assert detector.times[0] == pytest.approx(0.5, abs=0.04)
+    assert np.diff(detector.times) == pytest.approx(2 * 1001 / 30000, abs=1e-3)
+    assert result.frames == len(detector.times) == pytest.approx(15, abs=1)
+    assert result.fps == pytest.approx(30000 / 1001 / 2)
+
+
+def test_smoothing_changes_the_world_and_nothing_else(video, tmp_path, lifter):
+    generator = np.random.default_rng(0)
+    noise = generator.normal(0, 1.0, (60, 17, 2))
+
+    def script(frame):
+        return [body(160) + noise[frame]]
+
+    jitter = {}
+    for method in ("none", "savgol", "one-euro"):
+        result, _ = run(video, tmp_path / f"{method}.mp4", lifter, script, smoothing=method)
+        poses = result.poses
+        jitter[method] = np.linalg.norm(np.diff(poses.poses_world[0], axis=0), axis=-1).mean()
+        np.testing.assert_allclose(poses.keypoints_2d[0, 7], script(7)[0], atol=1e-3)
+    assert jitter["savgol"] < 0.7 * jitter["none"]
+    assert jitter["one-euro"] < 0.7 * jitter["none"]
+
+
+def test_a_picture(tmp_path, lifter):
+    source, output = tmp_path / "in.png", tmp_path / "out.png"
+    cv2.imwrite(str(source), np.full((HEIGHT, WIDTH, 3), 128, np.uint8))
+    result, detector = run(source, output, lifter, lambda frame: [body(160)])
+    assert result.frames == 1
+    assert detector.shapes == {(HEIGHT, WIDTH, 3)}
+    drawn = cv2.imread(str(output))
+    assert drawn.shape[0] == 720
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20
+
+
+def test_a_failing_detector_leaves_nothing_behind(video, tmp_path, lifter):
+    def script(frame):
+        if frame == 30:
+            raise RuntimeError("the detector broke")
+        return walking_pair(frame)
+
+    before = set(tmp_path.iterdir())
+    with pytest.raises(RuntimeError, match="the detector broke"):
+        run(video, tmp_path / "out.mp4", lifter, script, save_poses=(tmp_path / "out.npz",))
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"start": 2.0, "end": 1.0},
+        {"start": -1.0},
+        {"stride": 0},
+        {"crf": 60},
+        {"persons": 0},
+        {"fov": 0.0},
+        {"save_poses": ("x.csv",)},
+    ],
+)
+def test_options_out_of_range(options, video, tmp_path, lifter):
+    from pathlib import Path
+
+    options = {k: tuple(map(Path, v)) if k == "save_poses" else v for k, v in options.items()}
+    with pytest.raises(UsageError):
+        run(video, tmp_path / "out.mp4", lifter, walking_pair, **options)
+
+
+def test_a_missing_lifter_is_told_before_any_work(video, tmp_path):
+    detector = ScriptedDetector(walking_pair)
+    options = VideoOptions(detector=detector, lifter=tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match=r"none\.safetensors"):
+        run_video(video, tmp_path / "out.mp4", options)
+    assert not detector.times
+
+
+def test_real_video_end_to_end(sample_video, tmp_path):
+    """The sample's middle: two people walking and jumping, BlazePose and the shipped lifter."""
+    check_readable(sample_video)
+    output, numbers = tmp_path / "out.mp4", tmp_path / "out.npz"
+    result = run_video(
+        sample_video, output, VideoOptions(start=2.2, end=4.2, save_poses=(numbers,))
+    )
+    assert result.frames == 60
+    poses = read_pose_file(numbers)
+    long_tracks = poses.present.sum(1) > 50
+    assert long_tracks.sum() == 2
+    world = poses.poses_world[long_tracks]
+    assert np.nanmedian(world[..., 10, 2]) > 1.4
+    assert np.nanmedian(world[..., [3, 6], 2].min(-1)) == pytest.approx(0.08, abs=0.05)
+    # The woman (right at first) walks to the left, side on: her left side is nearer to the camera.
+    walker = int(np.nanargmax(poses.keypoints_2d[long_tracks][:, 5, 0, 0]))
+    track = np.flatnonzero(long_tracks)[walker]
+    hip_x = poses.keypoints_2d[track, :, 0, 0]
+    hip_x = hip_x[np.isfinite(hip_x)]
+    assert hip_x[0] - hip_x[-1] > 200
+    depth = poses.poses_3d[track, :, :, 2]
+    assert np.nanmedian(depth[:, 11] - depth[:, 14]) < 0
