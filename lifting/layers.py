@@ -111,18 +111,20 @@ def _indices(
 
     produced = [cell for group in plan for cell in group.cells]
     order = sorted(range(cells_total), key=produced.__getitem__)
-    return _Indices(
-        gather=tensor([s for group in plan for s in group.sources]),
-        attention=tensor(
-            [tap * cells_total + cell for g in plan for cell in g.cells for tap in g.taps]
-        ),
-        weights=tuple(
-            tensor([bank * TAPS + tap for tap, bank in zip(g.taps, g.banks, strict=True)])
-            for g in plan
-        ),
-        counts=tuple(len(group.cells) for group in plan),
-        order=tensor(order),
-    )
+    # They are cached: made in inference mode they could not be used in training later.
+    with torch.inference_mode(False):
+        return _Indices(
+            gather=tensor([s for group in plan for s in group.sources]),
+            attention=tensor(
+                [tap * cells_total + cell for g in plan for cell in g.cells for tap in g.taps]
+            ),
+            weights=tuple(
+                tensor([bank * TAPS + tap for tap, bank in zip(g.taps, g.banks, strict=True)])
+                for g in plan
+            ),
+            counts=tuple(len(group.cells) for group in plan),
+            order=tensor(order),
+        )
 
 
 class GridAttention(nn.Module):

@@ -88,9 +88,9 @@ class PoseBank:
     def from_files(cls, files: Sequence[Path], device: torch.device) -> PoseBank:
         """Read motion capture ``.npz`` files with ``positions`` (N, 17, 3) metres, z up.
 
-        Clips count by the square root of their length, and the clips of one action share a budget
-        that grows with the square root of their number: a long or often repeated movement does
-        not crowd out a rare one.
+        Clips count by the square root of their length, and actions by the square root of what
+        their clips count together: a long or often repeated movement does not crowd out a rare
+        one.
 
         Raises:
             InputError: a file lacks an array or has another shape.
@@ -110,9 +110,8 @@ class PoseBank:
             directions.append((bones / np.maximum(length, 1e-6)).astype(np.float32))
             clip_length = np.bincount(clip, minlength=len(actions)).astype(np.float64)
             clip_weight = np.sqrt(clip_length)
-            _, action, repeats = np.unique(actions, return_inverse=True, return_counts=True)
-            total = np.bincount(action, clip_weight)
-            share = clip_weight * np.sqrt(repeats * total / repeats)[action] / total[action]
+            _, action = np.unique(actions, return_inverse=True)
+            share = clip_weight / np.sqrt(np.bincount(action, clip_weight))[action]
             weights.append((share / np.maximum(clip_length, 1))[clip])
             chair = np.char.startswith(actions, "sit to stand")
             foreign.append(chair[clip])

@@ -24,10 +24,15 @@ import ffmpeg
 from gridpose.core import InputError, MissingError
 
 PROBE_SECONDS = 60
+_TICK_RATE = 100
+"""A frame rate from here on that is also the clock's rate is doubted."""
+_MEASURED_FRAMES = 60
+_FALLBACK_RATE = Fraction(25)
 _PIPE_BYTES = 1 << 20
 _SHOWINFO = re.compile(r"\[Parsed_showinfo_\d+ @ [^]]*\] \[info\] (.*)")
 _TIME_BASE = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 _FRAME = re.compile(r"n: *\d+ +pts: *(-?\d+|NOPTS).* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
+_CONTAINER = re.compile(r"Input #0, (\S+), from ")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _AUDIO = re.compile(r"Stream #\d+:\d+.*: Audio: (\w+)")
 _PREFIX = re.compile(r"^(?:\[[^]]*\] )*\[(info|warning|error|fatal|panic|verbose)\] ")
@@ -102,10 +107,12 @@ def command(output: Any, program: str) -> list[str]:
 class StreamInfo:
     """What is known of a video before decoding it.
 
+    ``container`` is ffmpeg's name or names of the format, separated by commas.
     ``width`` and ``height`` are as displayed: rotation applied, square pixels. ``duration`` in
     seconds and ``audio_codec`` are None where unknown or absent.
     """
 
+    container: str
     width: int
     height: int
     fps: Fraction
@@ -147,21 +154,7 @@ def probe(file: Path) -> StreamInfo:
         InputError: not a video, no video stream, or nothing that decodes.
         MissingError: no ffmpeg.
     """
-    program = ffmpeg_program()
-    output = open_input(file).output("-", format="null", map="0:V:0", vf="showinfo", vframes=1)
-    try:
-        finished = subprocess.run(
-            command(output, program),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PROBE_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"{file}: ffmpeg found no frame in {PROBE_SECONDS} s") from error
-    log = finished.stderr
+    log = _log_of_frames(file, 1)
     base, frame = _TIME_BASE.search(log), _FRAME.search(log)
     if base is None or frame is None:
         raise InputError(f"{file}: {_why_no_frame(log)}")
@@ -169,15 +162,19 @@ def probe(file: Path) -> StreamInfo:
     width, height = int(frame[4]), int(frame[5])
     if sar_width > 0 and sar_height > 0 and sar_width != sar_height:
         width = max(1, round(width * sar_width / sar_height))
+    time_base = Fraction(int(base[1]), max(1, int(base[2])))
     rate = Fraction(int(base[3]), max(1, int(base[4])))
-    duration = _DURATION.search(log)
+    if not 0 < rate <= 1000 or (rate >= _TICK_RATE and rate * time_base == 1):
+        # Of some variable-rate videos (browsers' WebM, GIF) ffmpeg knows nothing but the clock.
+        rate = _measured_rate(file, time_base)
+    container, duration = _CONTAINER.search(log), _DURATION.search(log)
     audio = _AUDIO.search(log)
     return StreamInfo(
+        container=container[1] if container else "",
         width=width,
         height=height,
-        # Some containers state no rate, or their tick rate as one.
-        fps=rate if 0 < rate <= 1000 else Fraction(25),
-        time_base=Fraction(int(base[1]), max(1, int(base[2]))),
+        fps=rate,
+        time_base=time_base,
         duration=(
             None
             if duration is None
@@ -185,6 +182,41 @@ def probe(file: Path) -> StreamInfo:
         ),
         audio_codec=audio[1] if audio else None,
     )
+
+
+def _log_of_frames(file: Path, count: int) -> str:
+    """What ffmpeg says while it decodes the first frames of a video."""
+    program = ffmpeg_program()
+    output = open_input(file).output(
+        "-",
+        format="null",
+        map="0:V:0",
+        vf="showinfo",
+        vframes=count,
+        **keep_every_frame(program),
+    )
+    try:
+        return subprocess.run(
+            command(output, program),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROBE_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        ).stderr
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{file}: ffmpeg found no frame in {PROBE_SECONDS} s") from error
+
+
+def _measured_rate(file: Path, time_base: Fraction) -> Fraction:
+    """Mean rate of the first frames by their presentation times."""
+    lines = _log_of_frames(file, _MEASURED_FRAMES).splitlines()
+    times = [pts * time_base for line in lines if (pts := frame_pts(line)) is not None]
+    if len(times) < 2 or times[-1] <= times[0]:
+        return _FALLBACK_RATE
+    mean = (len(times) - 1) / (times[-1] - times[0])
+    return min(max(mean.limit_denominator(10), Fraction(1)), Fraction(1000))
 
 
 def _why_no_frame(log: str) -> str:

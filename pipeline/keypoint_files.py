@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from gridpose.core import JOINT_NAMES, NUM_JOINTS, FloatArray, InputError
 from gridpose.pipeline.outputs import replacing
+from gridpose.pipeline.posefile import NPZ_ERRORS
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -36,10 +36,12 @@ def read_keypoints(file: Path) -> tuple[FloatArray, FloatArray | None]:
             size = np.asarray(data["image_size"], np.float32) if "image_size" in data else None
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file") from error
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise InputError(f"{file}: not an npz file of keypoints ({error})") from error
-    if keypoints.ndim < 3 or keypoints.shape[-2:] != (NUM_JOINTS, 2):
+    if keypoints.ndim < 2 or keypoints.shape[-2:] != (NUM_JOINTS, 2):
         raise InputError(f"{file}: {key} must be (..., 17, 2), got {keypoints.shape}")
+    if size is not None and not (np.isfinite(size) & (size > 0)).all():
+        raise InputError(f"{file}: image_size must be positive widths and heights")
     return keypoints, size
 
 

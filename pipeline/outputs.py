@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gridpose.core import GridposeError, MissingError, UsageError
+from gridpose.core import MissingError, UsageError
 
 
 def check_output(file: Path, overwrite: bool) -> None:
@@ -18,9 +18,13 @@ def check_output(file: Path, overwrite: bool) -> None:
         UsageError: it exists and may not be overwritten, or is a folder.
         MissingError: its folder is missing or cannot be written to.
     """
-    if file.is_dir():
+    try:
+        is_folder, exists = file.is_dir(), file.exists()
+    except OSError as error:
+        raise MissingError(f"{file}: cannot be written ({error.strerror})") from error
+    if is_folder:
         raise UsageError(f"{file}: is a folder; give the name of a file")
-    if file.exists() and not overwrite:
+    if exists and not overwrite:
         raise UsageError(f"{file}: exists already; pass --overwrite to replace it")
     if not file.absolute().parent.is_dir():
         raise MissingError(f"{file.absolute().parent}: no such folder for the output")
@@ -34,7 +38,9 @@ def check_output(file: Path, overwrite: bool) -> None:
 
 def partial_name(file: Path) -> Path:
     """A name beside ``file`` for its unfinished content, with the same suffix."""
-    return file.with_name(f".{file.stem[:100]}.{secrets.token_hex(4)}.part{file.suffix}")
+    # File systems limit the bytes of a name, not its characters.
+    stem = file.stem.encode(errors="surrogateescape")[:100].decode(errors="ignore")
+    return file.with_name(f".{stem}.{secrets.token_hex(4)}.part{file.suffix}")
 
 
 @contextmanager
@@ -42,13 +48,13 @@ def replacing(file: Path) -> Iterator[Path]:
     """A name to write to; at the end it becomes ``file``, or is removed after an exception.
 
     Raises:
-        GridposeError: the disk said no.
+        MissingError: the disk said no.
     """
     partial = partial_name(file)
     try:
         yield partial
         os.replace(partial, file)
     except OSError as error:
-        raise GridposeError(f"{file}: cannot be written ({error.strerror})") from error
+        raise MissingError(f"{file}: cannot be written ({error.strerror or error})") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gridpose.core import AnyArray, InputError, PoseTracks
+from gridpose.core import NUM_JOINTS, AnyArray, InputError, PoseTracks
 
 FORMAT_VERSION = 1
+NPZ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a foreign, cut or damaged file as npz may raise."""
 
 
 def small_arrays(
@@ -50,7 +62,7 @@ def read_pose_file(file: Path) -> PoseTracks:
             if version != FORMAT_VERSION:
                 raise InputError(f"{file}: pose file version {version}; this program reads 1")
             width, height = (int(value) for value in data["image_size"])
-            return PoseTracks(
+            tracks = PoseTracks(
                 fps=float(data["fps"]),
                 frame_time=data["frame_time"],
                 image_size=(width, height),
@@ -67,5 +79,23 @@ def read_pose_file(file: Path) -> PoseTracks:
         raise InputError(f"{file}: no such file") from error
     except KeyError as error:
         raise InputError(f"{file}: not a pose file ({error})") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise InputError(f"{file}: not a pose file ({error})") from error
+    _check_shapes(file, tracks)
+    return tracks
+
+
+def _check_shapes(file: Path, tracks: PoseTracks) -> None:
+    lead = (len(tracks.track_id), len(tracks.frame_time))
+    expected = {
+        "present": lead,
+        "bbox": (*lead, 4),
+        "keypoints_2d": (*lead, NUM_JOINTS, 2),
+        "confidence": (*lead, NUM_JOINTS),
+        "poses_3d": (*lead, NUM_JOINTS, 3),
+        "poses_world": (*lead, NUM_JOINTS, 3),
+    }
+    for name, shape in expected.items():
+        found = getattr(tracks, name).shape
+        if found != shape:
+            raise InputError(f"{file}: not a pose file ({name} is {found}, expected {shape})")

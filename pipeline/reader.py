@@ -30,6 +30,10 @@ from gridpose.pipeline.ffmpeg import (
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 _LOG_WAIT_SECONDS = 10.0
+_BROKEN_SECONDS = 1.0
+"""Frames that step back farther than this have a broken timestamp before them."""
+_SEEKLESS = frozenset({"mpegts", "mpeg", "h264", "hevc"})
+"""Containers in which ffmpeg's seeking misses frames: it does not know where key frames are."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,51 @@ class _TimestampLog(LogReader):
     """Hands on the timestamp of every frame that ffmpeg lets through, in order."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.timestamps: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._timestamps: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         super().__init__(stream)
+
+    def next_timestamp(self) -> int | None:
+        """Of the next frame; None where it has none."""
+        try:
+            return self._timestamps.get(timeout=_LOG_WAIT_SECONDS)
+        except queue.Empty:
+            return None
 
     def handle(self, line: str) -> None:
         if is_frame_line(line):
-            self.timestamps.put(frame_pts(line))
+            self._timestamps.put(frame_pts(line))
         elif "showinfo" not in line:
             super().handle(line)
+
+
+class _Clock:
+    """Turns timestamps into presentation times that never fall.
+
+    Args:
+        origin: second of timestamp 0.
+        time_base: seconds of a tick.
+        step: seconds from frame to frame, for frames without a timestamp.
+        first: second of the first frame, should it have no timestamp.
+    """
+
+    def __init__(self, origin: float, time_base: Fraction, step: float, first: float) -> None:
+        self._origin, self._time_base, self._step = origin, time_base, step
+        self._last: float | None = None
+        self._first = first
+
+    def time(self, pts: int | None) -> float:
+        follows = self._first if self._last is None else self._last + self._step
+        time = follows if pts is None else self._origin + float(pts * self._time_base)
+        if self._last is not None and time < self._last:
+            if time < self._last - _BROKEN_SECONDS:
+                # After one timestamp far ahead all others lie before it: go on from there, or
+                # every later frame would be shown at that one moment.
+                self._origin += follows - time
+                time = follows
+            else:
+                time = self._last
+        self._last = time
+        return time
 
 
 class VideoReader:
@@ -77,6 +118,7 @@ class VideoReader:
         self.start, self.end, self.stride = start, end, stride
         self.warnings: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -110,16 +152,20 @@ class VideoReader:
 
     def close(self) -> None:
         """End the child process; an iteration under way stops."""
+        self._closed = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 
     def __iter__(self) -> Iterator[Frame]:
         width, height = self.info.width, self.info.height
-        filters = [f"scale={width}:{height}", "setsar=1", "showinfo=checksum=0"]
-        if self.stride > 1:
-            filters.insert(0, f"select=not(mod(n\\,{self.stride}))")
+        sought = 0.0 if self.info.container in _SEEKLESS else self.start
+        filters = [*self._cuts(sought), f"scale={width}:{height}", "setsar=1"]
+        filters += ["showinfo=checksum=0"]
+        # Their times noted, frames are numbered far apart: of two frames nearer to each other than
+        # the stated rate allows, ffmpeg would complain as if the video were damaged.
+        filters += ["settb=1", "setpts=1000*N"]
         program = ffmpeg_program()
-        output = open_input(self.file, self.start, self.end).output(
+        output = open_input(self.file, sought).output(
             "pipe:1",
             map="0:V:0",
             vf=",".join(filters),
@@ -134,23 +180,24 @@ class VideoReader:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches us, and we end the child
         )
-        self._process = process
+        self._process, self._closed = process, False
         assert process.stdout is not None
         assert process.stderr is not None
         widen_pipe(process.stdout)
         log = _TimestampLog(process.stderr)
-        index, last_time = 0, -1.0
+        clock = _Clock(sought, self.info.time_base, float(1 / self.fps), self.start)
+        index = 0
         try:
             while True:
                 image = np.empty((height, width, 3), np.uint8)
                 if not _read_exactly(process.stdout, image.data.cast("B")):
                     break
-                last_time = self._time(log, index, last_time)
-                yield Frame(index, last_time, image)
+                yield Frame(index, clock.time(log.next_timestamp()), image)
                 index += 1
             process.wait()
             log.join()
-            self._report(log.problems(), index)
+            if not self._closed:
+                self._report(log.problems(), index, process.returncode)
         finally:
             self.close()
             process.stdout.close()
@@ -158,19 +205,25 @@ class VideoReader:
             log.join()
             process.stderr.close()
 
-    def _time(self, log: _TimestampLog, index: int, last: float) -> float:
-        """Presentation time of the frame just read; times never fall."""
-        try:
-            pts = log.timestamps.get(timeout=_LOG_WAIT_SECONDS)
-        except queue.Empty:
-            pts = None
-        if pts is None:
-            return last + float(1 / self.fps) if index else self.start
-        return max(self.start + float(pts * self.info.time_base), last)
+    def _cuts(self, sought: float) -> list[str]:
+        """Filters that take the wanted frames of those from second ``sought`` on."""
+        trim = [f"start={self.start - sought:.6f}"] if sought < self.start else []
+        if self.end is not None:
+            trim.append(f"end={self.end - sought:.6f}")
+        cuts = ["trim=" + ":".join(trim)] if trim else []
+        if self.stride > 1:
+            cuts.append(f"select=not(mod(n\\,{self.stride}))")
+        return cuts
 
-    def _report(self, problems: list[str], decoded: int) -> None:
+    def _report(self, problems: list[str], decoded: int, status: int) -> None:
         """Turn ffmpeg's complaints at the end of a stream into a warning or an error."""
+        if status and not problems:  # killed, say for want of memory
+            problems = [f"ended early with status {status}"]
         why = f" (ffmpeg: {problems[0]})" if problems else ""
+        if decoded == 0 and (self.start or self.end is not None) and not problems:
+            until = f" until {self.end:g}" if self.end is not None else ""
+            length = "" if self.info.duration is None else f"; it is {self.info.duration:g} s long"
+            raise InputError(f"{self.file}: no frames from second {self.start:g}{until}{length}")
         if decoded == 0:
             raise InputError(f"{self.file}: no frame of it can be decoded{why}")
         if problems:
@@ -200,6 +253,9 @@ def check_readable(file: Path) -> None:
     try:
         if file.is_dir():
             raise InputError(f"{file}: is a folder, not a video")
+        if file.exists() and not file.is_file():
+            # It is read more than once; a pipe would also block until someone writes to it.
+            raise InputError(f"{file}: is not a regular file; save the video to a file first")
         with file.open("rb") as stream:
             if not stream.read(1):
                 raise InputError(f"{file}: is empty")

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from gridpose.core import JOINT_NAMES, NUM_JOINTS, AnyArray, Person, PoseTracks
+from gridpose.core import (
+    JOINT_NAMES,
+    NUM_JOINTS,
+    AnyArray,
+    MissingError,
+    Person,
+    PoseTracks,
+)
 from gridpose.pipeline import posefile
 from gridpose.pipeline.outputs import replacing
 
@@ -45,7 +52,13 @@ class PoseSpool:
             record["confidence"] = person.confidence
             record["poses_3d"] = person.pose_3d
             record["poses_world"] = person.pose_world
-            self._file.write(record.tobytes())
+            try:
+                self._file.write(record.tobytes())
+            except OSError as error:
+                raise MissingError(
+                    f"{tempfile.gettempdir()}: no room for the poses ({error.strerror}); "
+                    "set TMPDIR to a folder with more"
+                ) from error
             self._frames.append(len(self._times))
             self._tracks.append(person.track_id)
         self._times.append(time)

@@ -13,12 +13,13 @@ from typing import Any
 import cv2
 import ffmpeg
 
-from gridpose.core import GridposeError, ImageArray
+from gridpose.core import GridposeError, ImageArray, MissingError
 from gridpose.pipeline.ffmpeg import LogReader, command, ffmpeg_program, open_input, widen_pipe
 from gridpose.pipeline.outputs import partial_name
 
-# Audio that an mp4 may hold as it is; anything else becomes AAC.
-_MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"})
+# Audio that an mp4 may hold as it is; anything else becomes AAC. Of MP3 it may hold some sample
+# rates only, and ffmpeg refuses the others after the first frame.
+_MP4_AUDIO = frozenset({"aac", "ac3", "eac3", "alac", "opus"})
 _LONGEST_HOLD_SECONDS = 10.0
 
 
@@ -42,6 +43,7 @@ class VideoWriter:
         preset: x264 speed.
 
     Raises:
+        ValueError: an odd size.
         GridposeError: ffmpeg failed; its own message is in the text.
     """
 
@@ -58,10 +60,14 @@ class VideoWriter:
         crf: int = 20,
         preset: str = "veryfast",
     ) -> None:
+        if size[0] % 2 or size[1] % 2:
+            raise ValueError(f"width and height must be even, got {size[0]}x{size[1]}")
         self.file = file
         self.frames_written = 0
         self._size, self._fps = size, fps
+        self._with_audio = audio_from is not None and audio_codec is not None
         self._first_time: float | None = None
+        self._audio_start = audio_start
         self._partial = partial_name(file)
         program = ffmpeg_program()
         frames = ffmpeg.input(
@@ -87,7 +93,7 @@ class VideoWriter:
             "color_trc": "bt709",
         }
         streams = [frames["v"]]
-        if audio_from is not None and audio_codec is not None:
+        if audio_from is not None and self._with_audio:
             streams.append(open_input(audio_from, audio_start, audio_end)["a:0"])
             options["acodec"] = "copy" if audio_codec in _MP4_AUDIO else "aac"
             options["max_muxing_queue_size"] = 9999
@@ -115,7 +121,9 @@ class VideoWriter:
         if image.shape != (height, width, 3):
             raise ValueError(f"frame must be ({height}, {width}, 3), got {image.shape}")
         if self._first_time is None:
-            self._first_time = time
+            late = self._with_audio and (time - self._audio_start) * self._fps > 1
+            # Pictures that begin after their sound must not come forward: the first one is held.
+            self._first_time = self._audio_start if late else time
         slot = round((time - self._first_time) * self._fps)
         if self._held is not None:
             # A broken timestamp must not turn into hours of one frame.
@@ -123,7 +131,8 @@ class VideoWriter:
             self._emit(min(slot - self._held_slot, longest))
         # Half the bytes of RGB, and OpenCV converts faster than ffmpeg does.
         planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
-        self._held, self._held_slot = planes.data.cast("B"), slot
+        self._held_slot = 0 if self._held is None else slot
+        self._held = planes.data.cast("B")
 
     def _emit(self, times: int) -> None:
         assert self._held is not None
@@ -139,13 +148,15 @@ class VideoWriter:
         self._process.wait()
         self._log.join()
         reason = "; ".join(self._log.problems()[:3]) or "no reason given"
-        return GridposeError(f"{self.file}: ffmpeg could not write the video: {reason}")
+        hint = " (--no-audio leaves the sound out)" if self._with_audio else ""
+        return GridposeError(f"{self.file}: ffmpeg could not write the video: {reason}{hint}")
 
     def close(self) -> None:
         """Finish the file and give it its name.
 
         Raises:
             GridposeError: ffmpeg failed.
+            MissingError: the file could not get its name.
         """
         if self._held is not None:
             self._emit(1)
@@ -154,7 +165,10 @@ class VideoWriter:
         if self._process.wait() != 0:
             raise self._failure()
         self._log.join()
-        os.replace(self._partial, self.file)
+        try:
+            os.replace(self._partial, self.file)
+        except OSError as error:
+            raise MissingError(f"{self.file}: cannot be written ({error.strerror})") from error
 
     def abort(self) -> None:
         """Stop and remove what was written."""

@@ -72,7 +72,8 @@ def test_weights_of_every_joint_sum_to_one(convention: Convention) -> None:
 
 
 def test_human36m_is_left_as_it_is() -> None:
-    keypoints, confidence = random_keypoints(HUMAN36M_17, 4), np.random.rand(4, 17)
+    keypoints = random_keypoints(HUMAN36M_17, 4)
+    confidence = np.random.default_rng(1).random((4, 17))
     joints, joint_confidence = HUMAN36M_17.to_human36m(keypoints, confidence)
     np.testing.assert_array_equal(joints, keypoints)
     np.testing.assert_allclose(joint_confidence, confidence, rtol=1e-6)

@@ -83,6 +83,21 @@ def test_mirrored_keypoints_give_the_mirrored_pose(lifter: Lifter) -> None:
     assert 1000 * mpjpe(back, straight).mean() < 60
 
 
+def test_a_turned_camera_sees_the_same_pose_turned(lifter: Lifter) -> None:
+    # Straight ahead, and at the frame's edge after a pan of the camera.
+    angle = math.radians(22)
+    turn = np.array(
+        ((math.cos(angle), 0, -math.sin(angle)), (0, 1, 0), (math.sin(angle), 0, math.cos(angle)))
+    )
+    points = POSES + (0, 0, 4)
+    lifted = []
+    for seen in (points, points @ turn):
+        pixels = seen[..., :2] / seen[..., 2:] * FOCAL + np.array(SIZE) / 2
+        lifted.append(lifter.lift(pixels, SIZE, FOV))
+    assert 1000 * mpjpe(lifted[0] @ turn, lifted[1]).mean() < 15
+    assert 1000 * mpjpe(lifted[0], lifted[1]).mean() > 60
+
+
 def test_swapped_sides_are_noticed(lifter: Lifter) -> None:
     right = 1000 * mpjpe(lifter.lift(PIXELS, SIZE, FOV), POSES)
     wrong = 1000 * mpjpe(lifter.lift(PIXELS[:, MIRRORED], SIZE, FOV), POSES)
@@ -136,6 +151,14 @@ def test_one_size_for_all_or_one_for_each(lifter: Lifter) -> None:
     other = lifter.lift(PIXELS, sizes)
     assert np.abs(other[2] - each[2]).max() > 0.001
     np.testing.assert_allclose(np.delete(other, 2, 0), np.delete(each, 2, 0), rtol=0, atol=1e-5)
+
+
+def test_every_pose_keeps_its_own_size_behind_a_hole_and_in_later_batches(lifter: Lifter) -> None:
+    pixels, sizes = PIXELS[:7].copy(), np.linspace((1000, 500), (3000, 2000), 7)
+    pixels[1] = np.nan
+    singles = [lifter.lift(pixels[i : i + 1], sizes[i]) for i in range(7)]
+    batched = Lifter(lifter.checkpoint, batch_size=2).lift(pixels, sizes)
+    np.testing.assert_allclose(batched, np.concatenate(singles), rtol=0, atol=1e-5)
 
 
 def test_lists_are_taken_like_arrays(lifter: Lifter) -> None:

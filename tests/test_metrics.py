@@ -55,7 +55,7 @@ def test_reflected_samples_keep_an_error(index: int, what: str) -> None:
 
 def test_mpjpe_counts_the_hip_and_does_not_centre() -> None:
     target = np.zeros((1, 17, 3))
-    moved = target + (3.0, 0.0, 4.0)
+    moved = target + np.array((3.0, 0.0, 4.0))
     only_hip = target.copy()
     only_hip[0, 0] = (0.0, 17.0, 0.0)
     np.testing.assert_allclose(mpjpe(moved, target), [5.0])
@@ -108,9 +108,10 @@ def test_poses_do_not_influence_each_other(seed: int) -> None:
         np.testing.assert_allclose(measure(predicted, target), alone, rtol=1e-12)
 
 
-def test_a_collapsed_prediction_is_moved_to_the_mean_of_the_target() -> None:
+@pytest.mark.parametrize("place", [0.0, 0.3])
+def test_a_collapsed_prediction_is_moved_to_the_mean_of_the_target(place: float) -> None:
     _, target = pose_pair(0)
-    collapsed = np.full((3, 17, 3), 0.3)
+    collapsed = np.full((3, 17, 3), place)
     expected = np.linalg.norm(target - target.mean(1, keepdims=True), axis=-1).mean(1)
     np.testing.assert_allclose(pa_mpjpe(collapsed, target), expected, rtol=1e-9)
 

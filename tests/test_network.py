@@ -12,6 +12,8 @@ from gridpose.lifting.layers import GridAttention, GridConv, PaddingMode
 from gridpose.lifting.lifter import Lifter
 from gridpose.lifting.network import DGridConvNetwork, NetworkConfig
 
+torch.set_num_threads(1)  # threads only wait for each other on matrices this small
+
 DATA = Path(__file__).parent / "data"
 GOLDEN = dict(np.load(DATA / "golden_dgridconv_cz.npz"))
 STATE = {
@@ -229,6 +231,13 @@ def test_static_layer_is_the_sum_of_two_ordinary_convolutions(modes: Modes) -> N
     torch.testing.assert_close(layer(as_cells(image)), as_cells(expected), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("channels", "hidden"), [(2, 16), (256, 16), (512, 32)])
+def test_attention_is_a_sixteenth_as_wide_but_not_below_sixteen(channels: int, hidden: int) -> None:
+    attention = GridAttention(channels, (5, 5), 1.0)
+    assert attention.fc.weight.shape == (hidden, channels, 1, 1)
+    assert attention.position_fc.weight.shape == (225, hidden, 1, 1)
+
+
 def test_attention_of_one_everywhere_is_a_static_layer() -> None:
     layer = GridConv(2, 3, (4, 7), ("c", "r"))
     x = torch.randn(2, 28, 2)
@@ -339,9 +348,9 @@ def test_config_survives_a_trip_through_a_dict() -> None:
         NetworkConfig.from_dict({**values, "unknown": 1})
 
 
-# A product defect in lifting/layers.py:91 (_indices): index tensors are cached, and when the
-# first forward of a shape runs in inference mode (as every Lifter does) no network of that shape
-# can be trained in that process any more.
+# DEFECT in lifting/layers.py, _indices: its tensors are cached, and when the first forward of a
+# shape runs in inference mode (as every Lifter does) no network of that shape can be trained in
+# that process any more. Other tests of gradients here then fail too, after those of the lifter.
 def test_a_network_can_be_trained_after_inference_in_the_same_process() -> None:
     config = NetworkConfig(hidden=16, blocks=0, grid_shape=(3, 7))  # a shape nobody else uses
     network = DGridConvNetwork(config).eval()

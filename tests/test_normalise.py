@@ -206,9 +206,10 @@ def test_person_scheme_depends_on_the_lens_away_from_the_middle() -> None:
     assert difference.abs().max() > 0.02
 
 
-def test_coinciding_keypoints_stay_finite() -> None:
-    normalised = person(np.full((17, 2), 300.0))
-    assert torch.isfinite(normalised.keypoints).all()
+@pytest.mark.parametrize("place", [(960.0, 540.0), (300.0, 300.0)])
+def test_coinciding_keypoints_stay_together(place: tuple[float, float]) -> None:
+    normalised = person(np.tile(place, (17, 1)))
+    assert normalised.keypoints.abs().max() < 1e-3
     assert torch.isfinite(normalised.rotate_back(torch.randn(1, 17, 3).double())).all()
 
 

@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as hnp
 from gridpose.lifting import inverse_semantic_grid_transform, semantic_grid_transform
 from gridpose.lifting.sgt import sgt_matrices
 
+torch.set_num_threads(1)  # threads only wait for each other on matrices this small
+
 DATA = Path(__file__).parent / "data"
 
 # The layout as the paper's code has it, written down anew: joints of each cell.

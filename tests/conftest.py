@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import media
+import pytest
+from fakes import FakeDetector
+
+from gridpose.core import MissingError
+
+
+@pytest.fixture(scope="session")
+def make_video():
+    """``make_video(path, frames=, fps=, size=, audio=, ...)``: see media.make_video."""
+    return media.make_video
+
+
+@pytest.fixture(scope="session")
+def sample_video():
+    """The video of ``gridpose demo``: two real people."""
+    from gridpose.pipeline import sample
+
+    try:
+        return sample.sample_video()
+    except MissingError as error:
+        pytest.skip(f"needs the sample video: {error}")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Data beside the repository, not part of it."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs data that is not in the repository: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lifter():
+    """The shipped lifter."""
+    from gridpose.lifting import load_lifter
+
+    return load_lifter()
+
+
+@pytest.fixture
+def fake_detector(monkeypatch):
+    """A detector that finds nobody, in place of every detector that is loaded by name."""
+    detector = FakeDetector()
+    monkeypatch.setattr("gridpose.detectors.load_detector", lambda name="auto", **_: detector)
+    return detector
+
+
+@pytest.fixture
+def invoke():
+    """``invoke("video", ...)``: the command line in this process."""
+    from typer.testing import CliRunner
+
+    from gridpose.pipeline.cli import app
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
