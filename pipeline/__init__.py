@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gridpose.pipeline.job import Progress, VideoOptions, VideoResult
     from gridpose.pipeline.keypoint_files import lift_file
     from gridpose.pipeline.posefile import read_pose_file
-    from gridpose.pipeline.run import Progress, VideoOptions, VideoResult, run_video
+    from gridpose.pipeline.run import run_video
 
 __all__ = [
     "Progress",
@@ -24,9 +25,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Progress": "run",
-    "VideoOptions": "run",
-    "VideoResult": "run",
+    "Progress": "job",
+    "VideoOptions": "job",
+    "VideoResult": "job",
     "run_video": "run",
     "lift_file": "keypoint_files",
     "read_pose_file": "posefile",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 import typer
 
 if TYPE_CHECKING:
-    from gridpose.pipeline.run import VideoOptions
+    from gridpose.pipeline.job import VideoOptions
     from gridpose.pipeline.timeline import Persons
 
 P = ParamSpec("P")
@@ -201,7 +201,7 @@ def video(
 
       gridpose video photo.jpg -o photo-3d.png
     """
-    from gridpose.pipeline.run import VideoOptions
+    from gridpose.pipeline.job import VideoOptions
 
     options = VideoOptions(
         detector=detector.value,
@@ -242,7 +242,7 @@ def demo(
       gridpose demo --overwrite
     """
     from gridpose.pipeline.console import Console
-    from gridpose.pipeline.run import VideoOptions
+    from gridpose.pipeline.job import VideoOptions
     from gridpose.pipeline.sample import sample_video
 
     Console(quiet, verbose, json_output).info("sample video: from PyPI once, then from the cache")

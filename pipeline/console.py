@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from gridpose.pipeline.run import Progress
+from gridpose.pipeline.job import Progress
 
 _LINE_SECONDS = 10.0
 

@@ -11,18 +11,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
-from gridpose.core import FloatArray, ImageArray, Person, PoseTracks, UsageError
+from gridpose.core import FloatArray, ImageArray, Person, UsageError
 from gridpose.pipeline.background import Background
+from gridpose.pipeline.job import STAGES, Progress, VideoOptions, VideoResult
 from gridpose.pipeline.outputs import check_output, replacing
 from gridpose.pipeline.reader import (
     Frame,
@@ -35,113 +35,15 @@ from gridpose.pipeline.spool import PoseSpool
 from gridpose.pipeline.writer import VideoWriter
 
 if TYPE_CHECKING:
-    from gridpose.detectors import Convention, Detection, Detector
+    from gridpose.detectors import Convention, Detection
     from gridpose.lifting import Lifter
-    from gridpose.lifting.lifter import Precision
-    from gridpose.pipeline.smoothing import Smoothing
-    from gridpose.pipeline.timeline import Persons, Timeline
+    from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
 
-STAGES = ("decode", "detect", "lift", "render", "encode")
 _DECODED_AHEAD = 4
 _LIFT_BATCH = 16
 _DETECTED_AHEAD = 32
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: frames finished, and an estimate of all (None where unknown)."""
-
-    done: int
-    total: int | None
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """Options of :func:`run_video`; the command line's of the same name.
-
-    ``detector`` and ``lifter`` may be loaded objects; they then stay open. ``save_poses`` are
-    ``.npz`` files to write. ``fov`` is the lens's horizontal field of view in degrees, if known.
-    """
-
-    detector: str | Detector = "auto"
-    lifter: str | Path | Lifter = "default"
-    device: str = "auto"
-    precision: Precision = "fp32"
-    persons: Persons = "all"
-    smoothing: Smoothing = "savgol"
-    fov: float | None = None
-    start: float = 0.0
-    end: float | None = None
-    stride: int = 1
-    batch_size: int = 8
-    save_poses: tuple[Path, ...] = ()
-    audio: bool = True
-    crf: int = 20
-    overwrite: bool = False
-
-    def check(self) -> None:
-        """Raises UsageError for a value out of range, InputError for an unreadable lifter."""
-        if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise UsageError(f"--start {self.start} --end {self.end}: need 0 <= start < end")
-        if self.stride < 1 or self.batch_size < 1:
-            raise UsageError("--stride and --batch-size must be at least 1")
-        if not 0 <= self.crf <= 51:
-            raise UsageError(f"--crf {self.crf}: must be between 0 and 51")
-        if isinstance(self.persons, int) and self.persons < 1:
-            raise UsageError(f"--persons {self.persons}: must be all, largest or at least 1")
-        if self.fov is not None and not 5 <= self.fov <= 150:
-            raise UsageError(f"--fov {self.fov}: must be between 5 and 150 degrees")
-        if isinstance(self.lifter, Path) or (
-            isinstance(self.lifter, str) and self.lifter != "default"
-        ):
-            check_readable(Path(self.lifter))
-        for file in self.save_poses:
-            if file.suffix.lower() != ".npz":
-                raise UsageError(f"--save-poses {file}: the name must end in .npz")
-
-
-@dataclass
-class VideoResult:
-    """What a run made.
-
-    ``seconds_by_stage`` are the busy times of the stages; they overlap. ``warnings`` are sentences
-    for the user.
-    """
-
-    output: Path
-    frames: int
-    fps: float
-    track_ids: list[int]
-    seconds: float
-    seconds_by_stage: dict[str, float]
-    detector: str
-    lifter: str
-    files: list[Path]
-    warnings: list[str]
-    meta: dict[str, Any]
-    spool: PoseSpool = field(repr=False)
-
-    @cached_property
-    def poses(self) -> PoseTracks:
-        """All people of the video, in memory: P x T frames for P tracks."""
-        return self.spool.tracks(self.meta)
-
-    def summary(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "output": str(self.output),
-            "frames": self.frames,
-            "fps": self.fps,
-            "tracks": len(self.track_ids),
-            "seconds": round(self.seconds, 3),
-            "seconds_by_stage": {k: round(v, 3) for k, v in self.seconds_by_stage.items()},
-            "detector": self.detector,
-            "lifter": self.lifter,
-            "files": [str(file) for file in self.files],
-            "warnings": self.warnings,
-        }
 
 
 class _Stopwatch:
@@ -288,7 +190,7 @@ def run_video(
         "detector": {"name": run.detector_name, "sha256": run.detector_sha256},
         "lifter": {"name": run.lifter_name, "sha256": run.lifter_sha256},
         "device": run.device_name,
-        "options": _plain_options(options),
+        "options": options.to_dict(),
     }
     for file in options.save_poses:
         run.spool.write_npz(file, meta)
@@ -483,17 +385,3 @@ def _file_sha256(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _plain_options(options: VideoOptions) -> dict[str, Any]:
-    """Options as JSON; loaded objects by name."""
-    plain: dict[str, Any] = {}
-    for name, value in vars(options).items():
-        if name in ("save_poses", "overwrite"):
-            continue
-        plain[name] = value if isinstance(value, (str, int, float, bool)) else _plain(value)
-    return plain
-
-
-def _plain(value: Any) -> str | None:
-    return None if value is None else str(getattr(value, "name", value))

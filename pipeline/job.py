@@ -1,0 +1,126 @@
+"""What a run is asked to do, how far it is, and what it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridpose.core import PoseTracks, UsageError
+from gridpose.pipeline.reader import check_readable
+from gridpose.pipeline.spool import PoseSpool
+
+if TYPE_CHECKING:
+    from gridpose.detectors import Detector
+    from gridpose.lifting import Lifter
+    from gridpose.lifting.lifter import Precision
+    from gridpose.pipeline.smoothing import Smoothing
+    from gridpose.pipeline.timeline import Persons
+
+STAGES = ("decode", "detect", "lift", "render", "encode")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: frames finished, and an estimate of all (None where unknown)."""
+
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Options of :func:`run_video`; the command line's of the same name.
+
+    ``detector`` and ``lifter`` may be loaded objects; they then stay open. ``save_poses`` are
+    ``.npz`` files to write. ``fov`` is the lens's horizontal field of view in degrees, if known.
+    """
+
+    detector: str | Detector = "auto"
+    lifter: str | Path | Lifter = "default"
+    device: str = "auto"
+    precision: Precision = "fp32"
+    persons: Persons = "all"
+    smoothing: Smoothing = "savgol"
+    fov: float | None = None
+    start: float = 0.0
+    end: float | None = None
+    stride: int = 1
+    batch_size: int = 8
+    save_poses: tuple[Path, ...] = ()
+    audio: bool = True
+    crf: int = 20
+    overwrite: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """What shaped the result, as JSON; loaded objects by name."""
+        plain: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if name in ("save_poses", "overwrite"):
+                continue
+            known = value is None or isinstance(value, (str, int, float, bool))
+            plain[name] = value if known else str(getattr(value, "name", value))
+        return plain
+
+    def check(self) -> None:
+        """Raises UsageError for a value out of range, InputError for an unreadable lifter."""
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise UsageError(f"--start {self.start} --end {self.end}: need 0 <= start < end")
+        if self.stride < 1 or self.batch_size < 1:
+            raise UsageError("--stride and --batch-size must be at least 1")
+        if not 0 <= self.crf <= 51:
+            raise UsageError(f"--crf {self.crf}: must be between 0 and 51")
+        if isinstance(self.persons, int) and self.persons < 1:
+            raise UsageError(f"--persons {self.persons}: must be all, largest or at least 1")
+        if self.fov is not None and not 5 <= self.fov <= 150:
+            raise UsageError(f"--fov {self.fov}: must be between 5 and 150 degrees")
+        if isinstance(self.lifter, Path) or (
+            isinstance(self.lifter, str) and self.lifter != "default"
+        ):
+            check_readable(Path(self.lifter))
+        for file in self.save_poses:
+            if file.suffix.lower() != ".npz":
+                raise UsageError(f"--save-poses {file}: the name must end in .npz")
+
+
+@dataclass
+class VideoResult:
+    """What a run made.
+
+    ``seconds_by_stage`` are the busy times of the stages; they overlap. ``warnings`` are sentences
+    for the user.
+    """
+
+    output: Path
+    frames: int
+    fps: float
+    track_ids: list[int]
+    seconds: float
+    seconds_by_stage: dict[str, float]
+    detector: str
+    lifter: str
+    files: list[Path]
+    warnings: list[str]
+    meta: dict[str, Any]
+    spool: PoseSpool = field(repr=False)
+
+    @cached_property
+    def poses(self) -> PoseTracks:
+        """All people of the video, in memory: P x T frames for P tracks."""
+        return self.spool.tracks(self.meta)
+
+    def summary(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "output": str(self.output),
+            "frames": self.frames,
+            "fps": self.fps,
+            "tracks": len(self.track_ids),
+            "seconds": round(self.seconds, 3),
+            "seconds_by_stage": {k: round(v, 3) for k, v in self.seconds_by_stage.items()},
+            "detector": self.detector,
+            "lifter": self.lifter,
+            "files": [str(file) for file in self.files],
+            "warnings": self.warnings,
+        }
