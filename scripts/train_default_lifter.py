@@ -72,9 +72,9 @@ def evaluate(checkpoint: Checkpoint, bench: Path) -> dict[str, float]:
 def main(
     mocap: Annotated[Path, typer.Option(help="folder of the motion capture files")],
     out: Annotated[Path, typer.Option(help="run folder")],
-    hidden: int = 128,
+    hidden: int = 96,
     blocks: int = 2,
-    steps: int = 12_000,
+    steps: int = 14_000,
     batch: int = 256,
     rate: float = 2e-3,
     seed: int = 1,
