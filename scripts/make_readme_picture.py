@@ -40,7 +40,7 @@ def people_at(poses: PoseTracks, frame: int) -> list[Person]:
 def main(
     poses_file: Annotated[Path, typer.Argument(metavar="POSES", help="a pose file")],
     output: Annotated[Path, typer.Option("--output", "-o")],
-    frames: Annotated[str, typer.Option(help="frame numbers, comma-separated")] = "62,100",
+    frames: Annotated[str, typer.Option(help="frame numbers, comma-separated")] = "62,152",
     width: Annotated[int, typer.Option(help="of the picture, px")] = 1000,
 ) -> None:
     poses = read_pose_file(poses_file)
