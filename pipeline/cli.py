@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -26,7 +27,6 @@ P = ParamSpec("P")
 
 app = typer.Typer(
     name="gridpose",
-    help="A video of people in, a video of their 3D skeletons out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +35,11 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _TerminatedError(BaseException):
+    """A polite request to end (SIGTERM); like Ctrl-C not for ordinary handlers."""
 
 
 class DetectorName(str, Enum):
@@ -83,29 +88,26 @@ def _reports_errors(command: Callable[P, None]) -> Callable[P, None]:
         verbose = bool(kwargs.get("verbose"))
         try:
             command(*args, **kwargs)
-        except GridposeError as error:
-            if verbose:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
-            if verbose:
-                raise
             print("interrupted", file=sys.stderr)
             _leave(INTERRUPTED)
+        except _TerminatedError:
+            _leave(TERMINATED)
         except BrokenPipeError:
             _leave(1)
-        except (typer.Exit, typer.Abort, SystemExit):
+        except typer.Exit:
             raise
         except Exception as error:
+            text, code = str(error), 1
+            if isinstance(error, GridposeError):
+                code = error.exit_code
+            else:
+                kind = type(error).__name__
+                text = f"{kind}: {error} (a defect in gridpose; --verbose shows where)"
             if verbose:
-                raise
-            kind = type(error).__name__
-            print(
-                f"error: {kind}: {error} (a defect in gridpose; --verbose shows where)",
-                file=sys.stderr,
-            )
-            raise typer.Exit(1) from error
+                traceback.print_exc()
+            print(f"error: {text}", file=sys.stderr)
+            raise typer.Exit(code) from error
 
     return wrapped
 
@@ -125,7 +127,9 @@ def _persons(text: str) -> Persons:
         return "largest"
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise typer.BadParameter(f"{text!r} is not all, largest or a number of persons")
+    from gridpose.core import UsageError
+
+    raise UsageError(f"--persons {text}: must be all, largest or a number of persons")
 
 
 def _run(
@@ -194,13 +198,12 @@ def video(
 ) -> None:
     """Turn a video (or picture) of people into one of their 3D skeletons.
 
+    \b
     Examples:
       gridpose video dance.mp4 -o skeletons.mp4
-
       gridpose video dance.mp4 -o skeletons.mp4 --save-poses dance.npz --persons largest
-
       gridpose video photo.jpg -o photo-3d.png
-    """
+    """  # noqa: D301
     from gridpose.pipeline.job import VideoOptions
 
     options = VideoOptions(
@@ -238,9 +241,10 @@ def demo(
 
     The sample (two people, 230 frames) comes from the PyPI package sports2d, BSD-3-Clause.
 
+    \b
     Example:
       gridpose demo --overwrite
-    """
+    """  # noqa: D301
     from gridpose.pipeline.console import Console
     from gridpose.pipeline.job import VideoOptions
     from gridpose.pipeline.sample import sample_video
@@ -273,9 +277,10 @@ def lift(
 
     poses_3d is (..., 17, 3) metres, hip at the origin, camera axes: x right, y down, z away.
 
+    \b
     Example:
       gridpose lift keypoints.npz -o poses.npz --image-size 1920x1080
-    """
+    """  # noqa: D301
     from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
     from gridpose.pipeline.console import Console
@@ -308,7 +313,11 @@ def doctor(
     """Say what is installed and what works, and the command that mends each lack.
 
     Ends with exit code 4 when the main job cannot run.
-    """
+
+    \b
+    Example:
+      gridpose doctor
+    """  # noqa: D301
     from gridpose.pipeline.console import Console
     from gridpose.pipeline.doctor import examine
 
@@ -341,11 +350,19 @@ def main_options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """A video of people in, a video of their 3D skeletons out."""
+    """A video of people in, a video of their 3D skeletons out.
+
+    \b
+    Example:
+      gridpose video dance.mp4 -o skeletons.mp4 --save-poses dance.npz
+    """  # noqa: D301
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _TerminatedError
 
 
 def main() -> None:
     """Entry point of the ``gridpose`` command."""
-    # A polite request to end cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     app()
