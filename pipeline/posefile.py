@@ -21,6 +21,7 @@ NPZ_ERRORS = (
     TypeError,
     AttributeError,
     RuntimeError,
+    MemoryError,
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -22,6 +22,7 @@ import numpy as np
 
 from gridpose.core import FloatArray, ImageArray, Person, UsageError
 from gridpose.pipeline.background import Background
+from gridpose.pipeline.interrupts import interrupts_held
 from gridpose.pipeline.job import STAGES, Progress, VideoOptions, VideoResult
 from gridpose.pipeline.outputs import check_output, replacing
 from gridpose.pipeline.reader import (
@@ -175,10 +176,11 @@ def run_video(
     with ExitStack() as stack:
         stack.callback(frames.close)
         sink: _Sink
-        if isinstance(frames, VideoReader):
-            sink = stack.enter_context(_video_writer(source, output, frames, run.size, options))
-        else:
-            sink = _ImageSink(stack.enter_context(replacing(output)))
+        with interrupts_held():
+            if isinstance(frames, VideoReader):
+                sink = stack.enter_context(_video_writer(source, output, frames, run.size, options))
+            else:
+                sink = _ImageSink(stack.enter_context(replacing(output)))
         run.process(sink)
     warnings = list(frames.warnings)
     if not run.spool.track_ids:

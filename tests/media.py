@@ -99,17 +99,26 @@ def atoms(file):
     return names
 
 
-def children(of=None):
-    """(process id, command line) of the ffmpeg programs that a process has started, on Linux."""
-    import os
-
-    parent, found = os.getpid() if of is None else of, []
+def children(of):
+    """(process id, command line) of the programs that a process has started, on Linux."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             status = (folder / "status").read_text()
             line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
+        except OSError:  # it has ended meanwhile
             continue
-        if re.search(rf"^PPid:\s+{parent}$", status, re.M) and "ffmpeg" in line:
+        if re.search(rf"^PPid:\s+{of}$", status, re.M) and not re.search(
+            r"^State:\s+Z", status, re.M
+        ):
             found.append((int(folder.name), line))
     return found
+
+
+def is_alive(process):
+    """Whether a process runs, on Linux."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    return re.search(r"^State:\s+Z", status, re.M) is None

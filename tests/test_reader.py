@@ -179,11 +179,11 @@ def test_rate_of_a_video_that_states_only_its_clock(make_video, tmp_path):
 
 
 def test_one_timestamp_far_ahead_does_not_stop_the_clock(make_video, tmp_path):
-    file = make_video(tmp_path / "a.mkv", frames=20, codec="ffv1", args=["-g", "1"])
+    file = make_video(tmp_path / "a.mkv", frames=20, args=["-g", "50", "-bf", "0"])
     data = file.read_bytes()
-    block = b"\x81" + (400).to_bytes(2, "big") + b"\x80"  # track 1, 400 ms, a key frame
+    block = b"\x81" + (400).to_bytes(2, "big") + b"\0"  # track 1, 400 ms, no flags
     assert data.count(block) == 1
-    file.write_bytes(data.replace(block, b"\x81" + (20000).to_bytes(2, "big") + b"\x80"))
+    file.write_bytes(data.replace(block, b"\x81" + (20000).to_bytes(2, "big") + b"\0"))
     _, frames = read(file)
     times = times_of(frames)
     np.testing.assert_allclose(times[:11], [*np.arange(10) / 25, 20], atol=1e-3)
@@ -285,10 +285,10 @@ def test_close_in_the_middle_ends_the_child(make_video, tmp_path):
     reader = VideoReader(file)
     frames = iter(reader)
     next(frames)
-    assert [line for _, line in children() if "close-me" in line]
+    assert [line for _, line in children(os.getpid()) if "close-me" in line]
     reader.close()
     assert len(list(frames)) < 299
-    assert not [line for _, line in children() if "close-me" in line]
+    assert not [line for _, line in children(os.getpid()) if "close-me" in line]
     assert reader.warnings == []
 
 
@@ -298,7 +298,7 @@ def test_an_iteration_given_up_ends_the_child(make_video, tmp_path):
     frames = iter(VideoReader(file))
     next(frames)
     frames.close()
-    assert not [line for _, line in children() if "give-up" in line]
+    assert not [line for _, line in children(os.getpid()) if "give-up" in line]
 
 
 @needs_proc
@@ -327,7 +327,7 @@ def test_a_decoder_that_is_killed_is_no_silent_end(make_video, tmp_path):
     reader = VideoReader(file)
     frames = iter(reader)
     next(frames)
-    (process,) = [number for number, line in children() if "kill-me" in line]
+    (process,) = [number for number, line in children(os.getpid()) if "kill-me" in line]
     os.kill(process, signal.SIGKILL)
     assert len(list(frames)) < 299
     assert len(reader.warnings) == 1
