@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from gridpose.pipeline.priority import give_way
+
 T = TypeVar("T")
 _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 0.5
@@ -17,13 +19,17 @@ class Background(Generic[T]):
     """Iterates over ``make()`` in a thread, at most ``ahead`` items in advance.
 
     A context manager: leaving it stops the thread, wherever the iteration is. An exception in the
-    thread is raised where the items are consumed.
+    thread is raised where the items are consumed. With ``gives_way`` the thread has a lower
+    priority.
     """
 
-    def __init__(self, make: Callable[[], Iterator[T]], ahead: int, name: str) -> None:
+    def __init__(
+        self, make: Callable[[], Iterator[T]], ahead: int, name: str, *, gives_way: bool = False
+    ) -> None:
         self._make = make
         self._items: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(ahead)
         self._stopped = threading.Event()
+        self._gives_way = gives_way
         self._thread = threading.Thread(target=self._run, daemon=True, name=name)
 
     def _put(self, item: tuple[T] | BaseException | None) -> bool:
@@ -37,6 +43,8 @@ class Background(Generic[T]):
 
     def _run(self) -> None:
         iterator: Iterator[T] | None = None
+        if self._gives_way:
+            give_way()
         try:
             iterator = self._make()
             for item in iterator:

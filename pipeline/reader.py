@@ -27,6 +27,7 @@ from gridpose.pipeline.ffmpeg import (
     probe,
     widen_pipe,
 )
+from gridpose.pipeline.priority import spawn
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 _LOG_WAIT_SECONDS = 10.0
@@ -173,12 +174,11 @@ class VideoReader:
             pix_fmt="rgb24",
             **keep_every_frame(program),
         )
-        process = subprocess.Popen(
+        process = spawn(
             command(output, program),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches us, and we end the child
         )
         self._process, self._closed = process, False
         assert process.stdout is not None

@@ -2,6 +2,7 @@
 
 Decoding, detection, and everything after it run in three threads (decoding and encoding in child
 processes besides), joined by bounded queues: memory does not depend on the length of the video.
+The calling thread only waits, so that it can be interrupted at any time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
 
-_DECODED_AHEAD = 4
 _LIFT_BATCH = 16
+_DRAWN_AHEAD = 4
 _DETECTED_AHEAD = 32
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
 
@@ -259,22 +260,34 @@ class _Run:
 
     def process(self, sink: _Sink) -> None:
         """Send every drawn frame to ``sink`` and its people to the spool."""
+        # Threads inherit priorities, so the detector's must not be started by one that gives way.
+        with (
+            Background(self._detect, _DETECTED_AHEAD, "detect") as detected,
+            Background(
+                lambda: self._finish(detected, sink), _DRAWN_AHEAD, "finish", gives_way=True
+            ) as finished,
+        ):
+            for progress in finished:
+                if self._on_progress is not None:
+                    self._on_progress(progress)
+
+    def _finish(self, detected: Iterable[_Detected], sink: _Sink) -> Iterator[Progress]:
+        """Everything after detection."""
         panels: deque[tuple[float, ImageArray]] = deque()
         batch: list[_Detected] = []
         later: _Later | None = None
-        with Background(self._detect, _DETECTED_AHEAD, "detect") as detected:
-            for item in detected:
-                # Only now, so that torch and scipy load while the detector is at work already.
-                later = later or self._load_later()
-                panels.append((item.time, item.panel))
-                batch.append(item)
-                if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
-                    self._lift(later, batch)
-                    batch.clear()
-                self._draw(later.timeline.finished(), panels, sink)
-            if later is not None:
+        for item in detected:
+            # Only now, so that torch and scipy load while the detector is at work already.
+            later = later or self._load_later()
+            panels.append((item.time, item.panel))
+            batch.append(item)
+            if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
                 self._lift(later, batch)
-                self._draw(later.timeline.finished(at_end=True), panels, sink)
+                batch.clear()
+            yield from self._draw(later.timeline.finished(), panels, sink)
+        if later is not None:
+            self._lift(later, batch)
+            yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
 
     def _decode(self) -> Iterator[tuple[Frame, ImageArray]]:
         frames = iter(self._frames)
@@ -290,7 +303,9 @@ class _Run:
         from gridpose.detectors import load_detector
 
         with ExitStack() as stack:
-            decoded = stack.enter_context(Background(self._decode, _DECODED_AHEAD, "decode"))
+            # While one batch is in the detector the next one is decoded.
+            ahead = self._options.batch_size
+            decoded = stack.enter_context(Background(self._decode, ahead, "decode", gives_way=True))
             stack.callback(self._frames.close)
             chosen = self._options.detector
             detector = (
@@ -356,7 +371,7 @@ class _Run:
         finished: Iterator[list[Person]],
         panels: deque[tuple[float, ImageArray]],
         sink: _Sink,
-    ) -> None:
+    ) -> Iterator[Progress]:
         for people in finished:
             moment, panel = panels.popleft()
             self.spool.add(moment, people)
@@ -364,8 +379,7 @@ class _Run:
                 image = self._layout.compose(panel, people, moment)
             with self._stopwatch("encode"):
                 sink.write(image, moment)
-            if self._on_progress is not None:
-                self._on_progress(Progress(self.spool.frame_count, self._frames.frames_expected))
+            yield Progress(self.spool.frame_count, self._frames.frames_expected)
 
 
 def _batches(

@@ -16,6 +16,7 @@ import ffmpeg
 from gridpose.core import GridposeError, ImageArray, MissingError
 from gridpose.pipeline.ffmpeg import LogReader, command, ffmpeg_program, open_input, widen_pipe
 from gridpose.pipeline.outputs import partial_name
+from gridpose.pipeline.priority import spawn
 
 # Audio that an mp4 may hold as it is; anything else becomes AAC. Of MP3 it may hold some sample
 # rates only, and ffmpeg refuses the others after the first frame.
@@ -100,12 +101,11 @@ class VideoWriter:
         output = ffmpeg.output(*streams, f"file:{self._partial.absolute()}", **options)
         arguments = command(output.overwrite_output(), program)
         arguments.remove("-nostdin")
-        self._process = subprocess.Popen(
+        self._process = spawn(
             arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches us, and we end the child
         )
         assert self._process.stdin is not None
         assert self._process.stderr is not None
