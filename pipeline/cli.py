@@ -190,7 +190,7 @@ def video(
         typer.Option(help="Also write the numbers, .npz; may be given several times."),
     ] = None,
     audio: Annotated[bool, typer.Option(help="Keep the sound.")] = True,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="x264 quality; lower is better.")] = 20,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="x264 quality; lower is better.")] = 22,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -50,7 +50,7 @@ class VideoOptions:
     batch_size: int = 8
     save_poses: tuple[Path, ...] = ()
     audio: bool = True
-    crf: int = 20
+    crf: int = 22
     overwrite: bool = False
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any
 
-_NICER = 10
+_NICER = 19
 
 
 def give_way() -> None:

@@ -26,6 +26,7 @@ from gridpose.pipeline.background import Background
 from gridpose.pipeline.interrupts import interrupts_held
 from gridpose.pipeline.job import STAGES, Progress, VideoOptions, VideoResult
 from gridpose.pipeline.outputs import check_output, replacing
+from gridpose.pipeline.priority import give_way
 from gridpose.pipeline.reader import (
     Frame,
     VideoReader,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 _LIFT_BATCH = 16
 _DRAWN_AHEAD = 4
-_DETECTED_AHEAD = 32
+_DETECTED_AHEAD = 48
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
 
 
@@ -104,12 +105,13 @@ class _ImageSource:
 class _ImageSink:
     """Writes the one drawn frame as a picture."""
 
-    def __init__(self, partial: Path) -> None:
-        self._partial = partial
+    def __init__(self, output: Path) -> None:
+        self._output = output
 
     def write(self, image: ImageArray, time: float) -> None:
-        if not cv2.imwrite(str(self._partial), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-            raise OSError(0, "OpenCV could not encode the picture")
+        with replacing(self._output) as partial:
+            if not cv2.imwrite(str(partial), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+                raise OSError(0, "OpenCV could not encode the picture")
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def run_video(
             if isinstance(frames, VideoReader):
                 sink = stack.enter_context(_video_writer(source, output, frames, run.size, options))
             else:
-                sink = _ImageSink(stack.enter_context(replacing(output)))
+                sink = _ImageSink(output)
         run.process(sink)
     warnings = list(frames.warnings)
     if not run.spool.track_ids:
@@ -263,9 +265,7 @@ class _Run:
         # Threads inherit priorities, so the detector's must not be started by one that gives way.
         with (
             Background(self._detect, _DETECTED_AHEAD, "detect") as detected,
-            Background(
-                lambda: self._finish(detected, sink), _DRAWN_AHEAD, "finish", gives_way=True
-            ) as finished,
+            Background(lambda: self._finish(detected, sink), _DRAWN_AHEAD, "finish") as finished,
         ):
             for progress in finished:
                 if self._on_progress is not None:
@@ -277,8 +277,10 @@ class _Run:
         batch: list[_Detected] = []
         later: _Later | None = None
         for item in detected:
-            # Only now, so that torch and scipy load while the detector is at work already.
-            later = later or self._load_later()
+            if later is None:
+                # Only now, so that torch and scipy load while the detector is at work already.
+                later = self._load_later()
+                give_way()
             panels.append((item.time, item.panel))
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):

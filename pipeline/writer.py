@@ -58,8 +58,8 @@ class VideoWriter:
         audio_codec: str | None = None,
         audio_start: float = 0.0,
         audio_end: float | None = None,
-        crf: int = 20,
-        preset: str = "veryfast",
+        crf: int = 22,
+        preset: str = "superfast",
     ) -> None:
         if size[0] % 2 or size[1] % 2:
             raise ValueError(f"width and height must be even, got {size[0]}x{size[1]}")
@@ -82,8 +82,6 @@ class VideoWriter:
             "vcodec": "libx264",
             "pix_fmt": "yuv420p",
             "preset": preset,
-            # A third less work than the preset alone for 7 % larger files.
-            "x264-params": "subme=1:rc-lookahead=10",
             "crf": crf,
             "movflags": "+faststart",
             "format": "mp4",
