@@ -29,7 +29,6 @@ _TICK_RATE = 100
 _MEASURED_FRAMES = 60
 _FALLBACK_RATE = Fraction(25)
 _PIPE_BYTES = 1 << 20
-_SHOWINFO = re.compile(r"\[Parsed_showinfo_\d+ @ [^]]*\] \[info\] (.*)")
 _TIME_BASE = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 _FRAME = re.compile(r"n: *\d+ +pts: *(-?\d+|NOPTS).* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 _CONTAINER = re.compile(r"Input #0, (\S+), from ")
@@ -58,18 +57,23 @@ def ffmpeg_program() -> str:
         ) from error
 
 
-@lru_cache(maxsize=4)
-def ffmpeg_version(program: str) -> tuple[int, int] | None:
-    """(major, minor), or None for builds named otherwise (nightlies, which are recent)."""
-    banner = subprocess.run(
-        [program, "-hide_banner", "-version"],
+def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end for what it says."""
+    return subprocess.run(
+        arguments,
         capture_output=True,
         text=True,
         errors="replace",
         timeout=PROBE_SECONDS,
         check=False,
         stdin=subprocess.DEVNULL,
-    ).stdout
+    )
+
+
+@lru_cache(maxsize=4)
+def ffmpeg_version(program: str) -> tuple[int, int] | None:
+    """(major, minor), or None for builds named otherwise (nightlies, which are recent)."""
+    banner = _ask([program, "-hide_banner", "-version"]).stdout
     match = re.match(r"ffmpeg version n?(\d+)\.(\d+)", banner)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -196,15 +200,7 @@ def _log_of_frames(file: Path, count: int) -> str:
         **keep_every_frame(program),
     )
     try:
-        return subprocess.run(
-            command(output, program),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PROBE_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        ).stderr
+        return _ask(command(output, program)).stderr
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{file}: ffmpeg found no frame in {PROBE_SECONDS} s") from error
 

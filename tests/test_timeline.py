@@ -19,11 +19,9 @@ def run(frames, **options):
     """Track ids per frame; ``frames`` are dicts of observations by track id."""
     timeline = Timeline(30.0, SIZE, **options)
     finished = []
-    longest_wait = 0
     for frame in frames:
         timeline.add(frame, dict.fromkeys(frame, POSE))
         finished.extend(timeline.finished())
-        longest_wait = max(longest_wait, len(finished))
     finished.extend(timeline.finished(at_end=True))
     return finished
 
