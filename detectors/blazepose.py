@@ -19,9 +19,9 @@ import numpy as np
 
 from gridpose.core import GridposeError, ImageArray, MissingError
 from gridpose.detectors.base import Detection
-from gridpose.detectors.cache import cache_dir, sha256, write_atomically
 from gridpose.detectors.conventions import BLAZEPOSE_33, Convention
 from gridpose.detectors.native_log import NativeLog
+from gridpose.storage import cache_dir, sha256, write_atomically
 
 BUNDLE_NAME = "blazepose-full-0.10.21.task"
 BUNDLE_SHA256 = "0da8c039787a1de83d66c1dee1626ca79e81070ea8c7cfd83bbd837936fe90c9"

@@ -6,24 +6,30 @@ MediaPipe or OpenCV.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
 import signal
-import sys
-import traceback
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from gridpose.pipeline.cli_common import (
+    Device,
+    Fov,
+    Json,
+    LifterFile,
+    Overwrite,
+    Precision,
+    PrecisionName,
+    Quiet,
+    TerminatedError,
+    Verbose,
+    reports_errors,
+)
 
 if TYPE_CHECKING:
     from gridpose.pipeline.job import VideoOptions
     from gridpose.pipeline.timeline import Persons
-
-P = ParamSpec("P")
 
 app = typer.Typer(
     name="gridpose",
@@ -34,13 +40,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-INTERRUPTED = 130
-TERMINATED = 143
-
-
-class _TerminatedError(BaseException):
-    """A polite request to end (SIGTERM); like Ctrl-C not for ordinary handlers."""
-
 
 class DetectorName(str, Enum):
     """Detectors by name."""
@@ -49,75 +48,12 @@ class DetectorName(str, Enum):
     blazepose = "blazepose"
 
 
-class PrecisionName(str, Enum):
-    """Arithmetic of the lifter."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-
-
 class SmoothingName(str, Enum):
     """Temporal filters."""
 
     none = "none"
     one_euro = "one-euro"
     savgol = "savgol"
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-LifterFile = Annotated[str, typer.Option("--lifter", help="default, or a .safetensors file.")]
-Precision = Annotated[PrecisionName, typer.Option(help="fp16 and bf16 need a GPU.")]
-Fov = Annotated[
-    float | None,
-    typer.Option(help="Horizontal field of view of the lens in degrees, if known."),
-]
-
-
-def _reports_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn errors into one sentence and the right exit code."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        from gridpose.core import GridposeError
-
-        verbose = bool(kwargs.get("verbose"))
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            _leave(INTERRUPTED)
-        except _TerminatedError:
-            _leave(TERMINATED)
-        except BrokenPipeError:
-            _leave(1)
-        except typer.Exit:
-            raise
-        except Exception as error:
-            text, code = str(error), 1
-            if isinstance(error, GridposeError):
-                code = error.exit_code
-            else:
-                kind = type(error).__name__
-                text = f"{kind}: {error} (a defect in gridpose; --verbose shows where)"
-            if verbose:
-                traceback.print_exc()
-            print(f"error: {text}", file=sys.stderr)
-            raise typer.Exit(code) from error
-
-    return wrapped
-
-
-def _leave(code: int) -> NoReturn:
-    """End at once: files are cleaned up by now, and native threads may still be at work."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)
 
 
 def _persons(text: str) -> Persons:
@@ -162,7 +98,7 @@ def _run(
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def video(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a picture.")],
     output: Annotated[
@@ -227,7 +163,7 @@ def video(
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The video; the poses get its name and .npz.")
@@ -255,7 +191,7 @@ def demo(
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def lift(
     keypoints: Annotated[
         Path, typer.Argument(help=".npz with keypoints_2d or keypoints_px, (..., 17, 2) pixels.")
@@ -305,7 +241,7 @@ def lift(
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def doctor(
     verbose: Verbose = False,
     json_output: Json = False,
@@ -359,7 +295,7 @@ def main_options(
 
 
 def _terminate(*_: object) -> NoReturn:
-    raise _TerminatedError
+    raise TerminatedError
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def _lifter() -> str:
 
 
 def _cache() -> str:
-    from gridpose.detectors.cache import cache_dir
+    from gridpose.storage import cache_dir
 
     return str(cache_dir())
 

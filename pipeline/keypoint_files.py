@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridpose.core import JOINT_NAMES, NUM_JOINTS, FloatArray, InputError
-from gridpose.pipeline.outputs import replacing
 from gridpose.pipeline.posefile import NPZ_ERRORS
+from gridpose.storage import replacing
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter

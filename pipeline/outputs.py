@@ -1,14 +1,11 @@
-"""Results that appear under their name only when they are complete."""
+"""Whether a result could be written, found out before any work."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from gridpose.core import MissingError, UsageError
+from gridpose.storage import partial_name
 
 
 def check_output(file: Path, overwrite: bool) -> None:
@@ -34,27 +31,3 @@ def check_output(file: Path, overwrite: bool) -> None:
         partial.unlink()
     except OSError as error:
         raise MissingError(f"{file}: cannot be written ({error.strerror})") from error
-
-
-def partial_name(file: Path) -> Path:
-    """A name beside ``file`` for its unfinished content, with the same suffix."""
-    # File systems limit the bytes of a name, not its characters.
-    stem = file.stem.encode(errors="surrogateescape")[:100].decode(errors="ignore")
-    return file.with_name(f".{stem}.{secrets.token_hex(4)}.part{file.suffix}")
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A name to write to; at the end it becomes ``file``, or is removed after an exception.
-
-    Raises:
-        MissingError: the disk said no.
-    """
-    partial = partial_name(file)
-    try:
-        yield partial
-        os.replace(partial, file)
-    except OSError as error:
-        raise MissingError(f"{file}: cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)

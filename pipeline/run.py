@@ -25,7 +25,7 @@ from gridpose.core import FloatArray, ImageArray, Person, UsageError
 from gridpose.pipeline.background import Background
 from gridpose.pipeline.interrupts import interrupts_held
 from gridpose.pipeline.job import STAGES, Progress, VideoOptions, VideoResult
-from gridpose.pipeline.outputs import check_output, replacing
+from gridpose.pipeline.outputs import check_output
 from gridpose.pipeline.priority import give_way
 from gridpose.pipeline.reader import (
     Frame,
@@ -36,6 +36,7 @@ from gridpose.pipeline.reader import (
 )
 from gridpose.pipeline.spool import PoseSpool
 from gridpose.pipeline.writer import VideoWriter
+from gridpose.storage import replacing
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection

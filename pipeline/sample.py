@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from gridpose.core import MissingError
-from gridpose.detectors.cache import cache_dir, sha256, write_atomically
+from gridpose.storage import cache_dir, sha256, write_atomically
 
 PACKAGE = "sports2d==0.8.34"
 _MEMBER = "Sports2D/Demo/demo.mp4"

@@ -21,7 +21,7 @@ from gridpose.core import (
     PoseTracks,
 )
 from gridpose.pipeline import posefile
-from gridpose.pipeline.outputs import replacing
+from gridpose.storage import replacing
 
 _RECORD = np.dtype(
     [

@@ -15,8 +15,8 @@ import ffmpeg
 
 from gridpose.core import GridposeError, ImageArray, MissingError
 from gridpose.pipeline.ffmpeg import LogReader, command, ffmpeg_program, open_input, widen_pipe
-from gridpose.pipeline.outputs import partial_name
 from gridpose.pipeline.priority import spawn
+from gridpose.storage import partial_name
 
 # Audio that an mp4 may hold as it is; anything else becomes AAC. Of MP3 it may hold some sample
 # rates only, and ffmpeg refuses the others after the first frame.

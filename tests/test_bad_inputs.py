@@ -359,7 +359,7 @@ def test_a_full_disk_is_something_missing(video, out, invoke, fake_detector, mon
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("gridpose.pipeline.outputs.os.replace", full)
+    monkeypatch.setattr("gridpose.storage.os.replace", full)
     options = ["-o", out / "out.mp4", "--save-poses", out / "out.npz", "--quiet"]
     result = invoke("video", video, *options)
     assert_one_clear_line(result, MISSING, str(out / "out.mp4"), "No space left")

@@ -1,7 +1,8 @@
 import pytest
 
 from gridpose.core import MissingError, UsageError
-from gridpose.pipeline.outputs import check_output, partial_name, replacing
+from gridpose.pipeline.outputs import check_output
+from gridpose.storage import partial_name, replacing
 
 
 def write_and_fail(file, error):

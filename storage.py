@@ -1,10 +1,13 @@
-"""Where gridpose keeps what it fetched or built once."""
+"""Files: the cache folder, hashes, and results that appear only when they are complete."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -49,3 +52,27 @@ def write_atomically(file: Path, data: bytes) -> None:
         raise MissingError(
             f"{file}: cannot write ({error.strerror}); set GRIDPOSE_HOME to another folder"
         ) from error
+
+
+def partial_name(file: Path) -> Path:
+    """A name beside ``file`` for its unfinished content, with the same suffix."""
+    # File systems limit the bytes of a name, not its characters.
+    stem = file.stem.encode(errors="surrogateescape")[:100].decode(errors="ignore")
+    return file.with_name(f".{stem}.{secrets.token_hex(4)}.part{file.suffix}")
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A name to write to; at the end it becomes ``file``, or is removed after an exception.
+
+    Raises:
+        MissingError: the disk said no.
+    """
+    partial = partial_name(file)
+    try:
+        yield partial
+        os.replace(partial, file)
+    except OSError as error:
+        raise MissingError(f"{file}: cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""What all commands share: option types, and errors as one sentence with an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, NoReturn, ParamSpec
+
+import typer
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class TerminatedError(BaseException):
+    """A polite request to end (SIGTERM); like Ctrl-C not for ordinary handlers."""
+
+
+class PrecisionName(str, Enum):
+    """Arithmetic of the lifter."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+LifterFile = Annotated[str, typer.Option("--lifter", help="default, or a .safetensors file.")]
+Precision = Annotated[PrecisionName, typer.Option(help="fp16 and bf16 need a GPU.")]
+Fov = Annotated[
+    float | None,
+    typer.Option(help="Horizontal field of view of the lens in degrees, if known."),
+]
+
+
+def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors into one sentence and the right exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        from gridpose.core import GridposeError
+
+        verbose = bool(kwargs.get("verbose"))
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            _leave(INTERRUPTED)
+        except TerminatedError:
+            _leave(TERMINATED)
+        except BrokenPipeError:
+            _leave(1)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            text, code = str(error), 1
+            if isinstance(error, GridposeError):
+                code = error.exit_code
+            else:
+                kind = type(error).__name__
+                text = f"{kind}: {error} (a defect in gridpose; --verbose shows where)"
+            if verbose:
+                traceback.print_exc()
+            print(f"error: {text}", file=sys.stderr)
+            raise typer.Exit(code) from error
+
+    return wrapped
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: files are cleaned up by now, and native threads may still be at work."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
