@@ -26,6 +26,7 @@ from gridpose.pipeline.cli_common import (
     Verbose,
     reports_errors,
 )
+from gridpose.pipeline.cli_data import data_app
 
 if TYPE_CHECKING:
     from gridpose.pipeline.job import VideoOptions
@@ -39,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data_app, name="data")
 
 
 class DetectorName(str, Enum):
