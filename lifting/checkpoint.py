@@ -7,7 +7,6 @@ temperature), ``normalisation``, ``fov_degrees``, ``joints``, ``training``, ``me
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -17,9 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gridpose.core import InputError, MissingError
-from gridpose.lifting.layers import TAPS, PaddingMode
-from gridpose.lifting.network import DGridConvNetwork, NetworkConfig
+from gridpose.core import InputError, MissingError, UsageError
+from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, Scheme
 
 FORMAT = "gridpose-lifter-1"
@@ -37,28 +35,25 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
-    def build(self) -> DGridConvNetwork:
+    def build(self) -> LiftingNetwork:
         """The network in eval mode, float32.
 
         Raises:
             ValueError: the weights do not fit the architecture.
         """
-        # What costs memory is looked at before any is spent.
-        cells = math.prod(self.network.grid_shape)
-        for name, size in (
-            ("w1.branch1_weight", self.network.hidden),
-            ("atten_conv1.position_fc.bias", TAPS * cells),
-        ):
-            if name not in self.state or self.state[name].shape[:1] != (size,):
-                raise ValueError(f"{name} is not {size} long")
-        network = DGridConvNetwork(self.network)
-        expected = network.state_dict()
+        # Shapes are compared on a network without memory: a file may claim any size.
+        try:
+            with torch.device("meta"):
+                expected = build_network(self.network).state_dict()
+        except RuntimeError as error:
+            raise ValueError(f"{self.network.hidden} channels are too many") from error
         for name in {**expected, **self.state}:
             if name not in self.state or name not in expected:
                 raise ValueError(f"{name} is {'unknown' if name in self.state else 'missing'}")
             given, wanted = tuple(self.state[name].shape), tuple(expected[name].shape)
             if given != wanted:
                 raise ValueError(f"{name} is {given}, not {wanted}")
+        network = build_network(self.network)
         network.load_state_dict(self.state)
         return network.eval()
 
@@ -85,23 +80,11 @@ def _architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
     """The architecture that a file of so many tensors declares.
 
     Raises:
-        TypeError, ValueError: there is no such architecture.
+        TypeError, ValueError, UsageError: there is no such architecture.
     """
     config = NetworkConfig.from_dict(values)
-    sizes = (config.hidden, config.blocks, *config.grid_shape)
-    possible = (
-        all(type(size) is int for size in sizes)
-        and config.hidden > 0
-        and 0 <= config.blocks < tensors
-        and len(config.grid_shape) == 2
-        and min(config.grid_shape) > 0
-        and len(config.padding_mode) == 2
-        and set(config.padding_mode) <= set(get_args(PaddingMode))
-        and 0 < config.temperature < math.inf
-        and 0 <= config.dropout < 1
-    )
-    if not possible:
-        raise ValueError(f"impossible network {json.dumps(values)}")
+    if config.blocks >= tensors:
+        raise ValueError(f"{config.blocks} blocks in {tensors} tensors")
     return config
 
 
@@ -112,6 +95,18 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
     if not 0 < checkpoint.fov_degrees < 180:
         raise ValueError(f"field of view of {checkpoint.fov_degrees} degrees")
     return checkpoint
+
+
+def is_safetensors(file: Path) -> bool:
+    """Whether a file starts like a safetensors file rather than like a pickle or a zip.
+
+    Raises:
+        MissingError: there is no such file.
+    """
+    if not file.is_file():
+        raise MissingError(f"{file}: no such lifter weights")
+    with file.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
@@ -144,5 +139,5 @@ def read_checkpoint(file: Path) -> Checkpoint:
                 metrics=dict(json.loads(metadata["metrics"])),
             )
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise InputError(f"{file}: damaged checkpoint metadata ({error})") from error

@@ -3,17 +3,25 @@
 A layer is the sum of two 3x3 convolutions over the pose grid that differ only in their padding.
 Wherever a tap stays inside the grid both branches see the same value, so their weights are added
 first; a tap that leaves the grid costs one product for each branch that pads with something, and
-none for zero padding. Cells with the same pattern of taps (corners, edges, interior) share one
-matrix product. This is exact and takes 225 tap products for circular + zero padding, where two
-separate convolutions take 450.
+none for zero padding. This is exact. Two formulations share the work:
+
+* **classes**, for training: cells with the same pattern of taps (corners, edges, interior) share
+  one matrix product. It takes the fewest products (225 for circular + zero padding on a 5x5 grid,
+  where two separate convolutions take 450), but a weight enters several matrices.
+* **strips**, for inference: one product for all cells, taps that leave the grid reading zero, then
+  four thin strips of cells add what the padding holds. Every weight is read once, which is what
+  counts for a few poses, and the matrices are made once for unchanged weights.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,23 +30,28 @@ from torch.nn import functional
 PaddingMode = Literal["c", "z", "r"]
 """Circular, zeros, replicate: the letters of the published command line."""
 
+PaddingModes = tuple[PaddingMode, PaddingMode]
+Shape = tuple[int, int]
+
 TAPS = 9
 _BOTH, _FIRST, _SECOND = 0, 1, 2
+_PROBES = 61
 
 
 @dataclass(frozen=True)
-class _CellClass:
-    """Cells whose taps follow the same pattern."""
+class _Group:
+    """Cells that share one matrix product."""
 
     cells: tuple[int, ...]
     taps: tuple[int, ...]
     banks: tuple[int, ...]
     """Which weights each tap uses: the sum of both branches, the first, or the second."""
     sources: tuple[int, ...]
-    """Flat index of the cell each tap reads, for each cell in turn: ``len(cells) * len(taps)``."""
+    """Flat index of the cell each tap reads, for each cell in turn: ``len(cells) * len(taps)``.
+    One past the last cell reads zero."""
 
 
-def _source(row: int, column: int, shape: tuple[int, int], mode: PaddingMode) -> int | None:
+def _source(row: int, column: int, shape: Shape, mode: PaddingMode) -> int | None:
     """Flat index of the cell that a tap reads, or None where the padding is zero."""
     height, width = shape
     if not (0 <= row < height and 0 <= column < width):
@@ -51,8 +64,12 @@ def _source(row: int, column: int, shape: tuple[int, int], mode: PaddingMode) ->
     return row * width + column
 
 
-@lru_cache(maxsize=16)
-def _plan(shape: tuple[int, int], modes: tuple[PaddingMode, PaddingMode]) -> tuple[_CellClass, ...]:
+def _target(cell: int, tap: int, width: int) -> tuple[int, int]:
+    """Row and column, perhaps outside the grid, that a tap of a cell points at."""
+    return cell // width + tap // 3 - 1, cell % width + tap % 3 - 1
+
+
+def _class_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
     """Group the cells of a grid by the pattern of their taps."""
     height, width = shape
     groups: dict[tuple[tuple[int, int], ...], list[tuple[int, list[int]]]] = {}
@@ -60,7 +77,7 @@ def _plan(shape: tuple[int, int], modes: tuple[PaddingMode, PaddingMode]) -> tup
         pattern: list[tuple[int, int]] = []
         sources: list[int] = []
         for tap in range(TAPS):
-            row, column = cell // width + tap // 3 - 1, cell % width + tap % 3 - 1
+            row, column = _target(cell, tap, width)
             inside = 0 <= row < height and 0 <= column < width
             # Equal modes read equal values everywhere, so the branches fuse everywhere.
             if inside or modes[0] == modes[1]:
@@ -74,7 +91,7 @@ def _plan(shape: tuple[int, int], modes: tuple[PaddingMode, PaddingMode]) -> tup
                     sources.append(source)
         groups.setdefault(tuple(pattern), []).append((cell, sources))
     return tuple(
-        _CellClass(
+        _Group(
             cells=tuple(cell for cell, _ in members),
             taps=tuple(tap for tap, _ in pattern),
             banks=tuple(bank for _, bank in pattern),
@@ -84,47 +101,92 @@ def _plan(shape: tuple[int, int], modes: tuple[PaddingMode, PaddingMode]) -> tup
     )
 
 
-@dataclass(frozen=True)
-class _Indices:
-    """A plan as index tensors on one device."""
+def _strip_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
+    """All cells with what they read inside the grid, then what four borders read outside."""
+    height, width = shape
+    cells = range(height * width)
+    fused = modes[0] == modes[1]
 
-    gather: Tensor
-    """(entries,): the cell that each product reads, class by class."""
-    attention: Tensor
-    """(entries,): its place in the flat (tap, cell) attention map."""
-    weights: tuple[Tensor, ...]
-    """For each class the rows of the flat (bank, tap) weights, in the order of its taps."""
-    counts: tuple[int, ...]
-    order: Tensor
-    """(cells,): position of each cell in the concatenated output of the classes."""
+    def inside_source(cell: int, tap: int) -> int:
+        row, column = _target(cell, tap, width)
+        if fused or (0 <= row < height and 0 <= column < width):
+            source = _source(row, column, shape, modes[0])
+            return len(cells) if source is None else source
+        return len(cells)
+
+    groups = [
+        _Group(
+            cells=tuple(cells),
+            taps=tuple(range(TAPS)),
+            banks=(_BOTH,) * TAPS,
+            sources=tuple(inside_source(cell, tap) for cell in cells for tap in range(TAPS)),
+        )
+    ]
+    padded = [(bank, mode) for bank, mode in zip((_FIRST, _SECOND), modes, strict=True)]
+    entries = [(bank, mode) for bank, mode in padded if mode != "z" and not fused]
+    if not entries:
+        return tuple(groups)
+    # A tap beyond a corner belongs to the strip above or below, not to the one beside it.
+    borders: list[tuple[Iterable[int], tuple[int, ...], bool]] = [
+        (range(width), (0, 1, 2), False),
+        (range((height - 1) * width, height * width), (6, 7, 8), False),
+        (range(0, height * width, width), (0, 3, 6), True),
+        (range(width - 1, height * width, width), (2, 5, 8), True),
+    ]
+    for border, taps, beside in borders:
+        sources: list[int] = []
+        for cell in border:
+            for _, mode in entries:
+                for tap in taps:
+                    row, column = _target(cell, tap, width)
+                    source = _source(row, column, shape, mode)
+                    elsewhere = beside and not 0 <= row < height
+                    sources.append(len(cells) if elsewhere or source is None else source)
+        groups.append(
+            _Group(
+                cells=tuple(border),
+                taps=taps * len(entries),
+                banks=tuple(bank for bank, _ in entries for _ in taps),
+                sources=tuple(sources),
+            )
+        )
+    return tuple(groups)
+
+
+class _Index(NamedTuple):
+    """Groups as index lists, one after another."""
+
+    gather: tuple[int, ...]
+    """The cell that each product reads."""
+    attention: tuple[int, ...]
+    """Its place in the flat (tap, cell) attention map."""
+    rows: tuple[int, ...]
+    """Rows of the flat (bank, tap) weights, in the order of the groups' taps."""
+    cells: tuple[int, ...]
+    """The cells that the groups produce."""
+    entries: list[int]
+    """How many products each group reads."""
+    taps: list[int]
+    """How many taps the cells of each group have."""
+    counts: list[int]
+    """How many cells each group has."""
 
 
 @lru_cache(maxsize=32)
-def _indices(
-    shape: tuple[int, int], modes: tuple[PaddingMode, PaddingMode], device: torch.device
-) -> _Indices:
-    plan = _plan(shape, modes)
-    cells_total = shape[0] * shape[1]
-
-    def tensor(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=device)
-
-    produced = [cell for group in plan for cell in group.cells]
-    order = sorted(range(cells_total), key=produced.__getitem__)
-    # They are cached: made in inference mode they could not be used in training later.
-    with torch.inference_mode(False):
-        return _Indices(
-            gather=tensor([s for group in plan for s in group.sources]),
-            attention=tensor(
-                [tap * cells_total + cell for g in plan for cell in g.cells for tap in g.taps]
-            ),
-            weights=tuple(
-                tensor([bank * TAPS + tap for tap, bank in zip(g.taps, g.banks, strict=True)])
-                for g in plan
-            ),
-            counts=tuple(len(group.cells) for group in plan),
-            order=tensor(order),
-        )
+def _index(formulation: Literal["classes", "strips"], shape: Shape, modes: PaddingModes) -> _Index:
+    groups = (_class_groups if formulation == "classes" else _strip_groups)(shape, modes)
+    total = shape[0] * shape[1]
+    return _Index(
+        gather=tuple(source for group in groups for source in group.sources),
+        attention=tuple(tap * total + c for g in groups for c in g.cells for tap in g.taps),
+        rows=tuple(
+            bank * TAPS + tap for g in groups for tap, bank in zip(g.taps, g.banks, strict=True)
+        ),
+        cells=tuple(cell for group in groups for cell in group.cells),
+        entries=[len(group.sources) for group in groups],
+        taps=[len(group.taps) for group in groups],
+        counts=[len(group.cells) for group in groups],
+    )
 
 
 class GridAttention(nn.Module):
@@ -134,7 +196,7 @@ class GridAttention(nn.Module):
     cell reads through that tap, ``tap = 3 * ky + kx``.
     """
 
-    def __init__(self, channels: int, shape: tuple[int, int], temperature: float) -> None:
+    def __init__(self, channels: int, shape: Shape, temperature: float) -> None:
         super().__init__()
         hidden = max(channels // 16, 16)
         self.temperature = temperature
@@ -149,63 +211,217 @@ class GridAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # On one pooled cell a 1x1 convolution is a matrix product, and several times faster as one.
         hidden = functional.linear(x.mean(dim=1), self.fc.weight.flatten(1))
-        hidden = torch.relu(self.bn(hidden[:, :, None, None])).flatten(1)
+        hidden = torch.relu(self._normalise(hidden))
         weight, bias = self.position_fc.weight.flatten(1), self.position_fc.bias
         return torch.sigmoid(functional.linear(hidden, weight, bias) / self.temperature)
 
+    def _normalise(self, hidden: Tensor) -> Tensor:
+        # One pooled pose has no variance: the last batch of an epoch may be that small.
+        if self.training and len(hidden) == 1 and type(self.bn) is nn.BatchNorm2d:
+            mean, variance = self.bn.running_mean, self.bn.running_var
+            return functional.batch_norm(hidden, mean, variance, self.bn.weight, self.bn.bias)
+        normalised: Tensor = self.bn(hidden[:, :, None, None])
+        return normalised.flatten(1)
 
-class GridConv(nn.Module):
+
+_Matrices = tuple[Tensor, ...]
+"""For each group of cells its weights, (taps * C_in, C_out)."""
+
+
+class GridConv(nn.Module, ABC):
     """Two fused 3x3 grid convolutions with different padding.
 
-    ``(B, cells, C_in)`` -> ``(B, cells, C_out)``. Parameter names are those of published D-GridConv
-    checkpoints.
+    ``(B, cells, C_in)`` -> ``(B, cells, C_out)``.
     """
+
+    def __init__(self, shape: Shape, padding_mode: PaddingModes) -> None:
+        super().__init__()
+        self.shape, self.padding_mode = shape, padding_mode
+        self._classes = _index("classes", shape, padding_mode)
+        self._strips = _index("strips", shape, padding_mode)
+        cells = self._classes.cells
+        self._add_indices(
+            class_gather=self._classes.gather,
+            class_attention=self._classes.attention,
+            class_rows=self._classes.rows,
+            class_order=sorted(range(len(cells)), key=cells.__getitem__),
+            strip_gather=self._strips.gather,
+            strip_attention=self._strips.attention,
+            strip_rows=self._strips.rows,
+            strip_cells=self._strips.cells,
+        )
+        self._kept: tuple[tuple[Any, ...], _Matrices] | None = None
+
+    def _add_indices(self, **indices: Iterable[int]) -> None:
+        for name, values in indices.items():
+            self.register_buffer(name, torch.tensor(list(values)), persistent=False)
+
+    @abstractmethod
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Of both branches, (C_out, C_in, 3, 3)."""
+
+    @abstractmethod
+    def bias(self) -> Tensor | None:
+        """Sum of both branches' biases, (C_out,)."""
+
+    def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
+        """``attention`` is what :class:`GridAttention` answers, or None for a static layer."""
+        by = self._by_classes if torch.is_grad_enabled() else self._by_strips
+        result, bias = by(x, attention), self.bias()
+        return result if bias is None else result + bias
+
+    def _by_classes(self, x: Tensor, attention: Tensor | None) -> Tensor:
+        matrices = self._matrices("class_rows", self._classes)
+        products = self._products(self._classes, "class", x, attention, matrices)
+        return torch.cat(list(products), dim=1).index_select(1, self.get_buffer("class_order"))
+
+    def _by_strips(self, x: Tensor, attention: Tensor | None) -> Tensor:
+        matrices = self._kept_matrices()
+        padded = functional.pad(x, (0, 0, 0, 1))  # the cell that reads zero
+        products = self._products(self._strips, "strip", padded, attention, matrices)
+        result = next(products)
+        places = torch.split(self.get_buffer("strip_cells"), self._strips.counts)
+        for place, product in zip(places[1:], products, strict=True):
+            result.index_add_(1, place, product)
+        return result
+
+    def _products(
+        self,
+        index: _Index,
+        name: str,
+        x: Tensor,
+        attention: Tensor | None,
+        matrices: _Matrices,
+    ) -> Iterator[Tensor]:
+        """What each group of cells reads, times its weights: ``(B, cells of the group, C_out)``."""
+        batch, _, channels = x.shape
+        parts = self._read(index, name, x, attention)
+        for part, weight, count, taps in zip(
+            parts, matrices, index.counts, index.taps, strict=True
+        ):
+            rows = part.view(batch * count, taps * channels)
+            yield (rows @ weight).view(batch, count, weight.shape[1])
+
+    def _read(
+        self, index: _Index, name: str, x: Tensor, attention: Tensor | None
+    ) -> Iterable[Tensor]:
+        """The scaled values that each group of cells reads, ``(B, entries of the group, C)``."""
+        gather = self.get_buffer(f"{name}_gather")
+        scale = self.get_buffer(f"{name}_attention")
+
+        def read(gather: Tensor, scale: Tensor) -> Tensor:
+            values = x.index_select(1, gather)
+            if attention is None:
+                return values
+            scaling = attention.index_select(1, scale)[:, :, None]
+            # In place where autograd allows: another buffer costs as much as the product.
+            return values * scaling if torch.is_grad_enabled() else values.mul_(scaling)
+
+        if len(x) == 1:  # then the parts of one read are contiguous, and a call costs more than it
+            return torch.split(read(gather, scale), index.entries, dim=1)
+        gathers, scales = torch.split(gather, index.entries), torch.split(scale, index.entries)
+        return itertools.starmap(read, zip(gathers, scales, strict=True))
+
+    def _matrices(self, rows: str, index: _Index) -> _Matrices:
+        """Weights in the order in which groups need them."""
+        first, second = self.weights()
+        out_channels, channels = first.shape[:2]
+        banks = torch.stack((first + second, first, second))
+        # (bank, out, in, ky, kx) -> (bank * tap, in, out)
+        banks = banks.permute(0, 3, 4, 2, 1).reshape(3 * TAPS, channels, out_channels)
+        # One selection for all groups: each would cost a gradient as large as all weights.
+        chosen = banks.index_select(0, self.get_buffer(rows))
+        return tuple(part.flatten(0, 1) for part in torch.split(chosen, index.taps))
+
+    def _kept_matrices(self) -> _Matrices:
+        """The strips' matrices, made anew only when a weight has changed."""
+        key = None if torch.compiler.is_compiling() else self._weights_key()
+        if key is None:
+            return self._matrices("strip_rows", self._strips)
+        kept = self._kept
+        if kept is None or kept[0] != key:
+            kept = self._kept = (key, self._matrices("strip_rows", self._strips))
+        return kept[1]
+
+    def _weights_key(self) -> tuple[Any, ...] | None:
+        """Changes when a weight does; None where that cannot be told cheaply.
+
+        Writing through ``Tensor.data``, as some weight averaging does, moves no version counter,
+        hence the probe: the sum of some of each weight's values. On a GPU reading them back would
+        cost more than making the matrices.
+        """
+        parts: list[Any] = []
+        for weight in self.weights():
+            if weight.device.type != "cpu" or weight.is_inference():
+                return None
+            flat = weight.detach().view(-1)
+            probe = flat[:: max(1, flat.numel() // _PROBES)].sum().item()
+            parts += [weight.data_ptr(), weight._version, weight.dtype, probe]
+        return tuple(parts)
+
+    def train(self, mode: bool = True) -> GridConv:
+        self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+
+class DynamicGridConv(GridConv):
+    """D-GridConv, whose taps an attention map scales; parameters named as in published files."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        shape: tuple[int, int],
-        padding_mode: tuple[PaddingMode, PaddingMode],
+        shape: Shape,
+        padding_mode: PaddingModes,
         *,
         bias: bool = True,
     ) -> None:
-        super().__init__()
-        self.shape = shape
-        self.padding_mode = padding_mode
+        super().__init__(shape, padding_mode)
         size = (out_channels, in_channels, 3, 3)
         self.branch1_weight = nn.Parameter(torch.empty(size))
         self.branch2_weight = nn.Parameter(torch.empty(size))
         self.branch1_bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.branch2_bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         bound = 1 / math.sqrt(in_channels * TAPS)
-        for weight in (self.branch1_weight, self.branch2_weight):
+        for weight in self.weights():
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         for branch_bias in (self.branch1_bias, self.branch2_bias):
             if branch_bias is not None:
                 nn.init.uniform_(branch_bias, -bound, bound)
 
-    def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
-        """``attention`` is what :class:`GridAttention` answers, or None for a static layer."""
-        index = _indices(self.shape, self.padding_mode, x.device)
-        batch, _, channels = x.shape
-        values = x.index_select(1, index.gather)
-        if attention is not None:
-            values = values * attention.index_select(1, index.attention)[:, :, None]
+    def weights(self) -> tuple[Tensor, Tensor]:
+        return self.branch1_weight, self.branch2_weight
 
-        first, second = self.branch1_weight, self.branch2_weight
-        out_channels = first.shape[0]
-        banks = torch.stack((first + second, first, second))
-        # (bank, out, in, ky, kx) -> (bank * tap, in, out)
-        banks = banks.permute(0, 3, 4, 2, 1).reshape(3 * TAPS, channels, out_channels)
+    def bias(self) -> Tensor | None:
+        if self.branch1_bias is None or self.branch2_bias is None:
+            return None
+        return self.branch1_bias + self.branch2_bias
 
-        # split, not slices: the gradient of a slice is a full-size tensor of zeros for each class.
-        sizes = [count * len(rows) for rows, count in zip(index.weights, index.counts, strict=True)]
-        outputs = []
-        for taps, rows in zip(torch.split(values, sizes, dim=1), index.weights, strict=True):
-            weight = banks.index_select(0, rows).reshape(len(rows) * channels, out_channels)
-            outputs.append(taps.reshape(batch, -1, len(rows) * channels) @ weight)
-        result = torch.cat(outputs, dim=1).index_select(1, index.order)
-        if self.branch1_bias is not None and self.branch2_bias is not None:
-            result = result + (self.branch1_bias + self.branch2_bias)
-        return result
+
+class StaticGridConv(GridConv):
+    """GridConv: a "donut" and a "tablet" convolution; parameters named as in published files."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        shape: Shape,
+        padding_mode: PaddingModes,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(shape, padding_mode)
+        # They hold parameters, initialised as the design wants, and are never called.
+        self.donut_conv = nn.Conv2d(in_channels, out_channels, 3, bias=bias)
+        self.tablet_conv = nn.Conv2d(in_channels, out_channels, 3, bias=bias)
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        return self.donut_conv.weight, self.tablet_conv.weight
+
+    def bias(self) -> Tensor | None:
+        if self.donut_conv.bias is None or self.tablet_conv.bias is None:
+            return None
+        return self.donut_conv.bias + self.tablet_conv.bias

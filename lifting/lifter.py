@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -15,11 +15,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gridpose.core import NUM_JOINTS, FloatArray, InputError, MissingError, UsageError
-from gridpose.lifting.checkpoint import Checkpoint, read_checkpoint
-from gridpose.lifting.layers import PaddingMode
+from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, MissingError, UsageError
+from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
+from gridpose.lifting.layers import PaddingModes
+from gridpose.lifting.network import Kind
 from gridpose.lifting.normalise import normalise
-from gridpose.lifting.sgt import inverse_semantic_grid_transform, semantic_grid_transform
 
 Precision = Literal["fp32", "fp16", "bf16"]
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -41,9 +41,11 @@ class Lifter:
         batch_size: int = 1024,
         name: str = "unnamed",
         weights_sha256: str = "",
+        notices: Sequence[str] = (),
     ) -> None:
         self.checkpoint = checkpoint
         self.name, self.weights_sha256 = name, weights_sha256
+        self.notices = list(notices)
         self.device = torch.device(device)
         self.precision = precision
         self.batch_size = batch_size
@@ -53,7 +55,12 @@ class Lifter:
         self.network = checkpoint.build().to(self.device)
 
     def lift(
-        self, keypoints_px: ArrayLike, image_size: ArrayLike, fov_degrees: float | None = None
+        self,
+        keypoints_px: ArrayLike,
+        image_size: ArrayLike,
+        fov_degrees: float | None = None,
+        *,
+        flip_test: bool = False,
     ) -> FloatArray:
         """Lift pixels to metres.
 
@@ -61,6 +68,7 @@ class Lifter:
             keypoints_px: (N, 17, 2) pixels of the displayed frame, x right, y down.
             image_size: (2,) or (N, 2) width, height in pixels.
             fov_degrees: horizontal field of view of the lens, if known.
+            flip_test: average with the answer to the mirrored person; twice the work.
 
         Returns:
             (N, 17, 3) float32 metres, hip at the origin, camera axes: x right, y down, z away
@@ -90,19 +98,23 @@ class Lifter:
                 self.checkpoint.normalisation,
                 fov,
             )
-            lifted = normalised.rotate_back(self._network(normalised.keypoints))
+            lifted = normalised.rotate_back(self._network(normalised.keypoints, flip_test))
             poses[index] = (lifted - lifted[:, :1]).cpu().numpy()
         return poses
 
-    def lift_normalized(self, keypoints: ArrayLike) -> FloatArray:
+    def lift_normalized(self, keypoints: ArrayLike, *, flip_test: bool = False) -> FloatArray:
         """Network and grid transforms alone: ``(N, 17, 2)`` normalised -> ``(N, 17, 3)`` metres.
+
+        Nothing is re-centred; ``flip_test`` as in :meth:`lift`.
 
         Raises:
             InputError: another shape.
         """
         checked = _checked(keypoints)
         poses = [
-            self._network(self._tensor(checked[start : start + self.batch_size])).cpu().numpy()
+            self._network(self._tensor(checked[start : start + self.batch_size]), flip_test)
+            .cpu()
+            .numpy()
             for start in range(0, len(checked), self.batch_size)
         ]
         return np.concatenate(poses) if poses else np.empty((0, NUM_JOINTS, 3), np.float32)
@@ -114,8 +126,9 @@ class Lifter:
         return tensor.to(self.device)
 
     @torch.inference_mode()
-    def _network(self, keypoints: Tensor) -> Tensor:
-        grid = semantic_grid_transform(keypoints)
+    def _network(self, keypoints: Tensor, flip_test: bool) -> Tensor:
+        if flip_test:
+            keypoints = torch.cat((keypoints, mirror(keypoints)))
         with (
             torch.autocast(
                 self.device.type,
@@ -124,8 +137,17 @@ class Lifter:
             ),
             _threads(1 if len(keypoints) < _PARALLEL_BATCH else None),
         ):
-            answer: Tensor = self.network(grid)
-        return inverse_semantic_grid_transform(answer.float())
+            poses = self.network.lift(keypoints).float()
+        if flip_test:
+            seen, mirrored = poses.chunk(2)
+            poses = (seen + mirror(mirrored)) / 2
+        return poses
+
+
+def mirror(joints: Tensor) -> Tensor:
+    """The mirrored person: x negated, left and right exchanged; ``(N, 17, 2 or 3)``."""
+    mirrored = joints[:, list(MIRRORED)]
+    return torch.cat((-mirrored[..., :1], mirrored[..., 1:]), dim=-1)
 
 
 @contextmanager
@@ -180,16 +202,25 @@ def load_lifter(
     *,
     device: str = "cpu",
     precision: Precision = "fp32",
-    padding_mode: tuple[PaddingMode, PaddingMode] | None = None,
+    kind: Kind | None = None,
+    padding_mode: PaddingModes | None = None,
     temperature: float | None = None,
+    grid_shape: tuple[int, int] | None = None,
+    batch_size: int = 1024,
 ) -> Lifter:
-    """Load the shipped lifter (``default``) or a safetensors checkpoint.
+    """Load the shipped lifter (``default``), a safetensors file or a published ``.pth.tar``.
+
+    Nothing in a file is executed. What a published checkpoint does not say is assumed as the
+    specification of the published models has it; ``Lifter.notices`` says what.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp16`` and ``bf16`` need a GPU.
+        kind: what the network must be.
         padding_mode: overrides what the checkpoint says.
         temperature: overrides what the checkpoint says.
+        grid_shape: what the grid must be; needed where the file leaves it open.
+        batch_size: poses lifted at once.
 
     Raises:
         MissingError: no such file or device.
@@ -197,26 +228,47 @@ def load_lifter(
         UsageError: options that do not go together.
     """
     shipped = str(name_or_file) == SHIPPED
+    notices: list[str] = []
     with ExitStack() as stack:
         file = (
             stack.enter_context(as_file(files("gridpose.lifting") / "weights/default.safetensors"))
             if shipped
             else Path(name_or_file)
         )
-        checkpoint = read_checkpoint(file)
+        if is_safetensors(file):
+            checkpoint = read_checkpoint(file)
+        else:
+            from gridpose.lifting.published import read_published
+
+            checkpoint, notices = read_published(
+                file,
+                kind=kind,
+                padding_mode=padding_mode,
+                temperature=temperature,
+                grid_shape=grid_shape,
+            )
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    network = checkpoint.network
+    for name, wanted, found in (
+        ("lifting model", kind, network.kind),
+        ("grid shape", grid_shape, network.grid_shape),
+    ):
+        if wanted is not None and wanted != found:
+            raise UsageError(f"{file}: its {name} is {found}, not {wanted}")
     if padding_mode is not None:
-        checkpoint = replace(
-            checkpoint, network=replace(checkpoint.network, padding_mode=padding_mode)
-        )
+        network = replace(network, padding_mode=padding_mode)
     if temperature is not None:
-        checkpoint = replace(
-            checkpoint, network=replace(checkpoint.network, temperature=temperature)
-        )
+        network = replace(network, temperature=temperature)
     name = SHIPPED if shipped else file.name
     try:
         return Lifter(
-            checkpoint, resolve_device(device), precision, name=name, weights_sha256=digest
+            replace(checkpoint, network=network),
+            resolve_device(device),
+            precision,
+            batch_size,
+            name,
+            digest,
+            notices,
         )
     except ValueError as error:
         raise InputError(f"{file}: weights do not fit the architecture ({error})") from error

@@ -1,20 +1,37 @@
-"""The D-GridConv lifting network (Kang et al., AAAI 2023)."""
+"""The three lifting networks (Kang et al., AAAI 2023)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
-from gridpose.lifting.layers import GridAttention, GridConv, PaddingMode
+from gridpose.core import UsageError
+from gridpose.lifting.layers import DynamicGridConv, GridAttention, GridConv, StaticGridConv
+from gridpose.lifting.layers import PaddingMode as PaddingMode
+from gridpose.lifting.learnable_sgt import LearnableSGT, check_prior
+from gridpose.lifting.sgt import (
+    GRID_SHAPE,
+    inverse_semantic_grid_transform,
+    semantic_grid_transform,
+)
+
+Kind = Literal["gridconv", "dgridconv", "dgridconv_autogrids"]
+"""Static layers; input-dependent layers; those on a grid that is learned."""
+
+MAX_CELLS = 4096
+_CPU_CHUNK = 64
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """Architecture of a lifting network; what a checkpoint needs to build it again."""
 
+    kind: Kind = "dgridconv"
     hidden: int = 256
     blocks: int = 2
     grid_shape: tuple[int, int] = (5, 5)
@@ -22,6 +39,42 @@ class NetworkConfig:
     temperature: float = 30.0
     """Divides the attention logits; published checkpoints are right at 30."""
     dropout: float = 0.25
+    prior: str = "standard"
+    """What a learnable grid starts from."""
+    keep_joints: bool = True
+    """A learnable grid keeps a cell for every joint; published checkpoints do not."""
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError: values that make no network."""
+        if self.kind not in get_args(Kind):
+            raise UsageError(
+                f"unknown lifting model {self.kind!r}; known are {', '.join(get_args(Kind))}"
+            )
+        sizes = (self.hidden, self.blocks, *self.grid_shape)
+        possible = (
+            all(type(size) is int for size in sizes)
+            and self.hidden > 0
+            and self.blocks >= 0
+            and len(self.grid_shape) == 2
+            and min(self.grid_shape) > 0
+            and math.prod(self.grid_shape) <= MAX_CELLS
+        )
+        if not possible:
+            raise UsageError(
+                f"no network has {self.hidden} channels and {self.blocks} blocks on a grid of "
+                f"{'x'.join(map(str, self.grid_shape))} cells"
+            )
+        if len(self.padding_mode) != 2 or not set(self.padding_mode) <= set(get_args(PaddingMode)):
+            raise UsageError(
+                "padding modes must be two of c, z and r (as in: c z), not "
+                f"{' '.join(map(str, self.padding_mode))}"
+            )
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(f"the temperature must be a positive number, not {self.temperature}")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
+        if self.kind == "dgridconv_autogrids":
+            check_prior(self.prior, self.grid_shape)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -31,7 +84,8 @@ class NetworkConfig:
         """Inverse of :meth:`to_dict`, also after a trip through JSON.
 
         Raises:
-            TypeError: an unknown or missing field.
+            TypeError: an unknown field, or one of another type.
+            UsageError: values that make no network.
         """
         known = dict(values)
         for name in ("grid_shape", "padding_mode"):
@@ -40,24 +94,45 @@ class NetworkConfig:
         return cls(**known)
 
 
+class _Layer(Protocol):
+    """Makes a layer; every network has one kind of them."""
+
+    def __call__(self, inputs: int, outputs: int, *, bias: bool = True) -> GridConv: ...
+
+
+def _layers(config: NetworkConfig) -> _Layer:
+    kind = StaticGridConv if config.kind == "gridconv" else DynamicGridConv
+    return partial(kind, shape=config.grid_shape, padding_mode=config.padding_mode)
+
+
+def _attention(config: NetworkConfig, channels: int) -> GridAttention | None:
+    if config.kind == "gridconv":
+        return None
+    return GridAttention(channels, config.grid_shape, config.temperature)
+
+
+def _attend(attention: nn.Module | None, x: Tensor) -> Tensor | None:
+    return None if attention is None else attention(x)
+
+
 class _Stage(nn.Module):
-    """Residual block: two D-GridConv layers, each with BatchNorm, ReLU and dropout."""
+    """Residual block: two layers, each with BatchNorm, ReLU and dropout."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        width, shape = config.hidden, config.grid_shape
-        self.w1 = GridConv(width, width, shape, config.padding_mode)
+        width, layer = config.hidden, _layers(config)
+        self.w1 = layer(width, width)
         self.batch_norm1 = nn.BatchNorm1d(width)
-        self.w2 = GridConv(width, width, shape, config.padding_mode)
+        self.w2 = layer(width, width)
         self.batch_norm2 = nn.BatchNorm1d(width)
-        self.atten_conv1 = GridAttention(width, shape, config.temperature)
-        self.atten_conv2 = GridAttention(width, shape, config.temperature)
+        self.atten_conv1 = _attention(config, width)
+        self.atten_conv2 = _attention(config, width)
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.w1(x, self.atten_conv1(x))
+        y = self.w1(x, _attend(self.atten_conv1, x))
         y = _normalise_activate_drop(y, self.batch_norm1, self.dropout, self.training)
-        y = self.w2(y, self.atten_conv2(y))
+        y = self.w2(y, _attend(self.atten_conv2, y))
         return x + _normalise_activate_drop(y, self.batch_norm2, self.dropout, self.training)
 
 
@@ -72,31 +147,80 @@ def _normalise_activate_drop(x: Tensor, norm: nn.Module, dropout: float, trainin
     return x
 
 
-class DGridConvNetwork(nn.Module):
-    """Grid of 2D joints to grid of 3D joints: ``(B, 2, H, W)`` -> ``(B, 3, H, W)``.
+class LiftingNetwork(nn.Module):
+    """Normalised 2D to metres relative to the hip; state keys are those of published checkpoints.
 
-    Input is normalised 2D, output metres relative to the hip. State keys are those of published
-    checkpoints.
+    ``forward`` takes what the published networks take: a grid ``(B, 2, H, W)`` to a grid
+    ``(B, 3, H, W)``, or with a learnable grid joints ``(B, 17, 2)`` to joints ``(B, 17, 3)``.
+    :meth:`lift` takes joints whatever the kind.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        width, shape = config.hidden, config.grid_shape
-        self.w1 = GridConv(2, width, shape, config.padding_mode)
+        width, layer = config.hidden, _layers(config)
+        self.w1 = layer(2, width)
         self.batch_norm1 = nn.BatchNorm1d(width)
-        self.atten_conv1 = GridAttention(2, shape, config.temperature)
+        self.atten_conv1 = _attention(config, 2)
         self.linear_stages = nn.ModuleList(_Stage(config) for _ in range(config.blocks))
-        self.w2 = GridConv(width, 3, shape, config.padding_mode, bias=False)
-        self.atten_conv2 = GridAttention(width, shape, config.temperature)
+        self.w2 = layer(width, 3, bias=False)
+        self.atten_conv2 = _attention(config, width)
+        self.sgt_layer = (
+            LearnableSGT(config.grid_shape, config.prior, keep_joints=config.keep_joints)
+            if config.kind == "dgridconv_autogrids"
+            else None
+        )
 
-    def forward(self, grid: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        if self.sgt_layer is not None:
+            to_grid, to_joints = self.sgt_layer()
+            poses: Tensor = to_joints @ self._cells(to_grid @ x)
+            return poses
         height, width = self.config.grid_shape
-        x = grid.flatten(2).transpose(1, 2)  # (B, cells, 2)
-        x = self.w1(x, self.atten_conv1(x))
+        cells = self._cells(x.flatten(2).transpose(1, 2))
+        return cells.transpose(1, 2).reshape(len(x), 3, height, width)
+
+    def lift(self, keypoints: Tensor) -> Tensor:
+        """Normalised keypoints ``(B, 17, 2)`` -> poses ``(B, 17, 3)`` in metres.
+
+        Raises:
+            UsageError: a network without a learnable grid has another grid than 5x5, to which the
+                paper defines no transform.
+        """
+        if self.sgt_layer is not None:
+            poses: Tensor = self(keypoints)
+            return poses
+        if self.config.grid_shape != GRID_SHAPE:
+            raise UsageError(
+                f"joints go to a 5x5 grid by the handcrafted transform, not to "
+                f"{self.config.grid_shape[0]}x{self.config.grid_shape[1]}"
+            )
+        grid: Tensor = self(semantic_grid_transform(keypoints))
+        return inverse_semantic_grid_transform(grid)
+
+    def set_temperature(self, temperature: float) -> None:
+        """Divide all attention logits by ``temperature`` from now on."""
+        for module in self.modules():
+            if isinstance(module, GridAttention):
+                module.temperature = temperature
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """``(B, cells, 2)`` -> ``(B, cells, 3)``."""
+        alone = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if alone and x.device.type == "cpu" and len(x) > _CPU_CHUNK:
+            # Poses do not influence each other, and small chunks stay in the processor's cache.
+            return torch.cat([self._through(chunk) for chunk in torch.split(x, _CPU_CHUNK)])
+        return self._through(x)
+
+    def _through(self, x: Tensor) -> Tensor:
+        x = self.w1(x, _attend(self.atten_conv1, x))
         x = _normalise_activate_drop(x, self.batch_norm1, self.config.dropout, self.training)
         for stage in self.linear_stages:
             x = stage(x)
-        x = self.w2(x, self.atten_conv2(x))
-        out: Tensor = x.transpose(1, 2).reshape(len(grid), 3, height, width)
-        return out
+        answer: Tensor = self.w2(x, _attend(self.atten_conv2, x))
+        return answer
+
+
+def build_network(config: NetworkConfig) -> LiftingNetwork:
+    """A freshly initialised network."""
+    return LiftingNetwork(config)

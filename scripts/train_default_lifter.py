@@ -25,7 +25,7 @@ from gridpose.core import InputError
 from gridpose.lifting.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from gridpose.lifting.lifter import Lifter
 from gridpose.lifting.metrics import mpjpe, pa_mpjpe
-from gridpose.lifting.network import DGridConvNetwork, NetworkConfig
+from gridpose.lifting.network import NetworkConfig, build_network
 from gridpose.lifting.normalise import normalise
 from gridpose.lifting.sgt import inverse_semantic_grid_transform, semantic_grid_transform
 from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
@@ -94,7 +94,7 @@ def main(
     options = SynthesisOptions()
     synthesiser = Synthesiser(PoseBank.from_files(files, target), options, seed)
     config = NetworkConfig(hidden=hidden, blocks=blocks, dropout=0.0, temperature=1.0)
-    network = DGridConvNetwork(config).to(target)
+    network = build_network(config).to(target)
     average = torch.optim.swa_utils.AveragedModel(
         network,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA_DECAY),

@@ -13,18 +13,18 @@ from safetensors.torch import load_file, save_file
 from gridpose.core import GridposeError, InputError, MissingError
 from gridpose.lifting import load_lifter
 from gridpose.lifting.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from gridpose.lifting.network import DGridConvNetwork, NetworkConfig
+from gridpose.lifting.network import NetworkConfig, build_network
 
 torch.set_num_threads(1)  # threads only wait for each other on matrices this small
 
-CONFIG = NetworkConfig(16, 1, (5, 5), ("r", "c"), temperature=2.5, dropout=0.125)
+CONFIG = NetworkConfig("dgridconv", 16, 1, (5, 5), ("r", "c"), temperature=2.5, dropout=0.125)
 KEYPOINTS = np.random.default_rng(0).uniform(100, 900, (2, 17, 2))
 SIZE = (1000, 1000)
 
 
 def example() -> Checkpoint:
     torch.manual_seed(0)
-    state = DGridConvNetwork(CONFIG).state_dict()
+    state = build_network(CONFIG).state_dict()
     return Checkpoint(
         CONFIG,
         state,

@@ -8,9 +8,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from gridpose.lifting.checkpoint import Checkpoint
-from gridpose.lifting.layers import GridAttention, GridConv, PaddingMode
+from gridpose.lifting.layers import DynamicGridConv, GridAttention, PaddingMode
 from gridpose.lifting.lifter import Lifter
-from gridpose.lifting.network import DGridConvNetwork, NetworkConfig
+from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
 
 torch.set_num_threads(1)  # threads only wait for each other on matrices this small
 
@@ -102,16 +102,16 @@ def as_cells(image: Tensor) -> Tensor:
     return image.flatten(2).transpose(1, 2)
 
 
-def golden_network(temperature: float = 1.0, dropout: float = 0.25) -> DGridConvNetwork:
-    network = DGridConvNetwork(NetworkConfig(hidden=16, temperature=temperature, dropout=dropout))
+def golden_network(temperature: float = 1.0, dropout: float = 0.25) -> LiftingNetwork:
+    network = build_network(NetworkConfig(hidden=16, temperature=temperature, dropout=dropout))
     network.load_state_dict(STATE)
     return network.eval()
 
 
-def scrambled_network(config: NetworkConfig, seed: int = 0) -> DGridConvNetwork:
+def scrambled_network(config: NetworkConfig, seed: int = 0) -> LiftingNetwork:
     """Every parameter and running statistic is random, so that none can be left out."""
     generator = torch.Generator().manual_seed(seed)
-    network = DGridConvNetwork(config)
+    network = build_network(config)
     state = {}
     for name, value in network.state_dict().items():
         if not value.is_floating_point():
@@ -173,7 +173,7 @@ def test_layer_and_its_gradients_equal_the_literal_one(
     def random(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator, dtype=torch.float64)
 
-    layer = GridConv(3, 4, shape, modes).double()
+    layer = DynamicGridConv(3, 4, shape, modes).double()
     image = random(2, 3, *shape).requires_grad_()
     attention = random(2, 9 * shape[0] * shape[1]).sigmoid().requires_grad_()
     used = attention if with_attention else None
@@ -201,7 +201,7 @@ def test_layer_and_its_gradients_equal_the_literal_one(
 )
 def test_layer_passes_gradcheck(modes: Modes, shape: Shape) -> None:
     torch.manual_seed(0)
-    layer = GridConv(2, 1, shape, modes).double()
+    layer = DynamicGridConv(2, 1, shape, modes).double()
     cells = shape[0] * shape[1]
     x = torch.randn(1, cells, 2, dtype=torch.float64, requires_grad=True)
     attention = torch.rand(1, 9 * cells, dtype=torch.float64, requires_grad=True)
@@ -217,7 +217,7 @@ def test_layer_passes_gradcheck(modes: Modes, shape: Shape) -> None:
 @pytest.mark.parametrize("modes", MODE_PAIRS, ids="".join)
 def test_static_layer_is_the_sum_of_two_ordinary_convolutions(modes: Modes) -> None:
     torch.manual_seed(0)
-    layer = GridConv(2, 3, (5, 5), modes).double()
+    layer = DynamicGridConv(2, 3, (5, 5), modes).double()
     names = {"c": "circular", "z": "zeros", "r": "replicate"}
     image = torch.randn(4, 2, 5, 5, dtype=torch.float64)
     expected = torch.zeros(4, 3, 5, 5, dtype=torch.float64)
@@ -239,7 +239,7 @@ def test_attention_is_a_sixteenth_as_wide_but_not_below_sixteen(channels: int, h
 
 
 def test_attention_of_one_everywhere_is_a_static_layer() -> None:
-    layer = GridConv(2, 3, (4, 7), ("c", "r"))
+    layer = DynamicGridConv(2, 3, (4, 7), ("c", "r"))
     x = torch.randn(2, 28, 2)
     torch.testing.assert_close(layer(x, torch.ones(2, 9 * 28)), layer(x))
 
@@ -271,7 +271,7 @@ def test_attention_equals_the_literal_one(temperature: float) -> None:
 def test_network_equals_the_literal_one(
     modes: Modes, shape: Shape, blocks: int, temperature: float
 ) -> None:
-    config = NetworkConfig(16, blocks, shape, modes, temperature)
+    config = NetworkConfig("dgridconv", 16, blocks, shape, modes, temperature)
     network = scrambled_network(config).double()
     grid = torch.randn(3, 2, *shape, dtype=torch.float64)
     with torch.no_grad():
@@ -286,12 +286,12 @@ def test_state_has_the_keys_and_shapes_of_published_checkpoints() -> None:
         name, _, rest = line.strip().partition(" ")
         shape, _, dtype = rest.rpartition(" ")
         published[name] = (shape, dtype)
-    state = DGridConvNetwork(NetworkConfig(hidden=256, blocks=2)).state_dict()
+    state = build_network(NetworkConfig(hidden=256, blocks=2)).state_dict()
     assert {k: (str(tuple(v.shape)), str(v.dtype)) for k, v in state.items()} == published
 
 
 def test_parameters_are_as_many_as_published() -> None:
-    network = DGridConvNetwork(NetworkConfig(hidden=256, blocks=2))
+    network = build_network(NetworkConfig(hidden=256, blocks=2))
     assert sum(parameter.numel() for parameter in network.parameters()) == 4_790_406
 
 
@@ -341,7 +341,7 @@ def test_autocast_to_bfloat16_stays_close() -> None:
 
 
 def test_config_survives_a_trip_through_a_dict() -> None:
-    config = NetworkConfig(24, 3, (4, 7), ("r", "c"), 7.5, 0.1)
+    config = NetworkConfig("dgridconv", 24, 3, (4, 7), ("r", "c"), 7.5, 0.1)
     values = {**config.to_dict(), "grid_shape": [4, 7], "padding_mode": ["r", "c"]}
     assert NetworkConfig.from_dict(values) == config
     with pytest.raises(TypeError):
@@ -353,7 +353,7 @@ def test_config_survives_a_trip_through_a_dict() -> None:
 # that process any more. Other tests of gradients here then fail too, after those of the lifter.
 def test_a_network_can_be_trained_after_inference_in_the_same_process() -> None:
     config = NetworkConfig(hidden=16, blocks=0, grid_shape=(3, 7))  # a shape nobody else uses
-    network = DGridConvNetwork(config).eval()
+    network = build_network(config).eval()
     with torch.inference_mode():
         network(torch.randn(2, 2, 3, 7))
     network(torch.randn(2, 2, 3, 7)).sum().backward()
