@@ -3,14 +3,16 @@
 A layer is the sum of two 3x3 convolutions over the pose grid that differ only in their padding.
 Wherever a tap stays inside the grid both branches see the same value, so their weights are added
 first; a tap that leaves the grid costs one product for each branch that pads with something, and
-none for zero padding. This is exact. Two formulations share the work:
+none for zero padding. This is exact. Three formulations share the work:
 
 * **classes**, for training: cells with the same pattern of taps (corners, edges, interior) share
   one matrix product. It takes the fewest products (225 for circular + zero padding on a 5x5 grid,
   where two separate convolutions take 450), but a weight enters several matrices.
 * **strips**, for inference: one product for all cells, taps that leave the grid reading zero, then
-  four thin strips of cells add what the padding holds. Every weight is read once, which is what
-  counts for a few poses, and the matrices are made once for unchanged weights.
+  four thin strips of cells add what the padding holds. A weight is read once or twice, and the
+  matrices are kept while the weights stay as they are.
+* **border**, for one or two poses, where reading the weights is all that counts: the strips become
+  one matrix product with each weight in it once.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ Shape = tuple[int, int]
 TAPS = 9
 _BOTH, _FIRST, _SECOND = 0, 1, 2
 _PROBES = 61
+_FEW_POSES = 2
 
 
 @dataclass(frozen=True)
@@ -101,56 +104,76 @@ def _class_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
     )
 
 
-def _strip_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
-    """All cells with what they read inside the grid, then what four borders read outside."""
+def _inner_group(shape: Shape, modes: PaddingModes) -> _Group:
+    """All cells, with what they read inside the grid (everywhere when both branches pad alike)."""
     height, width = shape
-    cells = range(height * width)
-    fused = modes[0] == modes[1]
-
-    def inside_source(cell: int, tap: int) -> int:
-        row, column = _target(cell, tap, width)
-        if fused or (0 <= row < height and 0 <= column < width):
+    zero = height * width
+    sources = []
+    for cell in range(zero):
+        for tap in range(TAPS):
+            row, column = _target(cell, tap, width)
+            inside = 0 <= row < height and 0 <= column < width
             source = _source(row, column, shape, modes[0])
-            return len(cells) if source is None else source
-        return len(cells)
+            fits = source is not None and (inside or modes[0] == modes[1])
+            sources.append(source if fits and source is not None else zero)
+    return _Group(tuple(range(zero)), tuple(range(TAPS)), (_BOTH,) * TAPS, tuple(sources))
 
-    groups = [
-        _Group(
-            cells=tuple(cells),
-            taps=tuple(range(TAPS)),
-            banks=(_BOTH,) * TAPS,
-            sources=tuple(inside_source(cell, tap) for cell in cells for tap in range(TAPS)),
-        )
-    ]
+
+def _outer_groups(
+    shape: Shape, modes: PaddingModes, borders: Iterable[tuple[Iterable[int], tuple[int, ...]]]
+) -> Iterator[_Group]:
+    """What cells read outside the grid: for each border its cells and the taps looked at.
+
+    A tap that two borders look at counts for the first of them only.
+    """
+    height, width = shape
+    zero = height * width
     padded = [(bank, mode) for bank, mode in zip((_FIRST, _SECOND), modes, strict=True)]
-    entries = [(bank, mode) for bank, mode in padded if mode != "z" and not fused]
-    if not entries:
-        return tuple(groups)
-    # A tap beyond a corner belongs to the strip above or below, not to the one beside it.
-    borders: list[tuple[Iterable[int], tuple[int, ...], bool]] = [
-        (range(width), (0, 1, 2), False),
-        (range((height - 1) * width, height * width), (6, 7, 8), False),
-        (range(0, height * width, width), (0, 3, 6), True),
-        (range(width - 1, height * width, width), (2, 5, 8), True),
-    ]
-    for border, taps, beside in borders:
-        sources: list[int] = []
-        for cell in border:
-            for _, mode in entries:
+    branches = [(bank, mode) for bank, mode in padded if mode != "z" and modes[0] != modes[1]]
+    seen: set[tuple[int, int]] = set()
+    for border, taps in borders:
+        cells = tuple(border)
+        sources = []
+        for cell in cells:
+            for _, mode in branches:
                 for tap in taps:
                     row, column = _target(cell, tap, width)
+                    inside = 0 <= row < height and 0 <= column < width
                     source = _source(row, column, shape, mode)
-                    elsewhere = beside and not 0 <= row < height
-                    sources.append(len(cells) if elsewhere or source is None else source)
-        groups.append(
-            _Group(
-                cells=tuple(border),
-                taps=taps * len(entries),
-                banks=tuple(bank for bank, _ in entries for _ in taps),
-                sources=tuple(sources),
-            )
-        )
-    return tuple(groups)
+                    skip = inside or source is None or (cell, tap) in seen
+                    sources.append(zero if skip or source is None else source)
+        seen.update(itertools.product(cells, taps))
+        if branches:
+            banks = tuple(bank for bank, _ in branches for _ in taps)
+            yield _Group(cells, taps * len(branches), banks, tuple(sources))
+
+
+def _strip_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
+    """All cells inside the grid, then one group for each of its four sides."""
+    height, width = shape
+    sides = (
+        (range(width), (0, 1, 2)),
+        (range((height - 1) * width, height * width), (6, 7, 8)),
+        (range(0, height * width, width), (0, 3, 6)),
+        (range(width - 1, height * width, width), (2, 5, 8)),
+    )
+    return _inner_group(shape, modes), *_outer_groups(shape, modes, sides)
+
+
+def _border_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
+    """All cells inside the grid, then the cells of its border with all taps that may leave it."""
+    height, width = shape
+    border = [
+        cell
+        for cell in range(height * width)
+        if cell // width in (0, height - 1) or cell % width in (0, width - 1)
+    ]
+    around = ((border, (0, 1, 2, 3, 5, 6, 7, 8)),)
+    return _inner_group(shape, modes), *_outer_groups(shape, modes, around)
+
+
+Formulation = Literal["classes", "strips", "border"]
+_GROUPS = {"classes": _class_groups, "strips": _strip_groups, "border": _border_groups}
 
 
 class _Index(NamedTuple):
@@ -173,8 +196,8 @@ class _Index(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def _index(formulation: Literal["classes", "strips"], shape: Shape, modes: PaddingModes) -> _Index:
-    groups = (_class_groups if formulation == "classes" else _strip_groups)(shape, modes)
+def _index(formulation: Formulation, shape: Shape, modes: PaddingModes) -> _Index:
+    groups = _GROUPS[formulation](shape, modes)
     total = shape[0] * shape[1]
     return _Index(
         gather=tuple(source for group in groups for source in group.sources),
@@ -237,24 +260,13 @@ class GridConv(nn.Module, ABC):
     def __init__(self, shape: Shape, padding_mode: PaddingModes) -> None:
         super().__init__()
         self.shape, self.padding_mode = shape, padding_mode
-        self._classes = _index("classes", shape, padding_mode)
-        self._strips = _index("strips", shape, padding_mode)
-        cells = self._classes.cells
-        self._add_indices(
-            class_gather=self._classes.gather,
-            class_attention=self._classes.attention,
-            class_rows=self._classes.rows,
-            class_order=sorted(range(len(cells)), key=cells.__getitem__),
-            strip_gather=self._strips.gather,
-            strip_attention=self._strips.attention,
-            strip_rows=self._strips.rows,
-            strip_cells=self._strips.cells,
-        )
-        self._kept: tuple[tuple[Any, ...], _Matrices] | None = None
-
-    def _add_indices(self, **indices: Iterable[int]) -> None:
-        for name, values in indices.items():
-            self.register_buffer(name, torch.tensor(list(values)), persistent=False)
+        self._indices: dict[Formulation, _Index] = {}
+        for name in get_args(Formulation):
+            index = self._indices[name] = _index(name, shape, padding_mode)
+            for part in ("gather", "attention", "rows", "cells"):
+                values = torch.tensor(getattr(index, part))
+                self.register_buffer(f"{name}_{part}", values, persistent=False)
+        self._kept: dict[Formulation, tuple[tuple[Any, ...], _Matrices]] = {}
 
     @abstractmethod
     def weights(self) -> tuple[Tensor, Tensor]:
@@ -266,63 +278,48 @@ class GridConv(nn.Module, ABC):
 
     def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
         """``attention`` is what :class:`GridAttention` answers, or None for a static layer."""
-        by = self._by_classes if torch.is_grad_enabled() else self._by_strips
-        result, bias = by(x, attention), self.bias()
+        if torch.is_grad_enabled():
+            result = self._train(x, attention)
+        else:
+            result = self._infer("border" if len(x) <= _FEW_POSES else "strips", x, attention)
+        bias = self.bias()
         return result if bias is None else result + bias
 
-    def _by_classes(self, x: Tensor, attention: Tensor | None) -> Tensor:
-        matrices = self._matrices("class_rows", self._classes)
-        products = self._products(self._classes, "class", x, attention, matrices)
-        return torch.cat(list(products), dim=1).index_select(1, self.get_buffer("class_order"))
+    def _train(self, x: Tensor, attention: Tensor | None) -> Tensor:
+        products = self._products("classes", x, attention, self._matrices("classes"))
+        # The groups produce each cell once.
+        order = self.get_buffer("classes_cells").argsort()
+        return torch.cat(list(products), dim=1).index_select(1, order)
 
-    def _by_strips(self, x: Tensor, attention: Tensor | None) -> Tensor:
-        matrices = self._kept_matrices()
+    def _infer(self, name: Formulation, x: Tensor, attention: Tensor | None) -> Tensor:
         padded = functional.pad(x, (0, 0, 0, 1))  # the cell that reads zero
-        products = self._products(self._strips, "strip", padded, attention, matrices)
+        products = self._products(name, padded, attention, self._kept_matrices(name))
         result = next(products)
-        places = torch.split(self.get_buffer("strip_cells"), self._strips.counts)
+        places = torch.split(self.get_buffer(f"{name}_cells"), self._indices[name].counts)
         for place, product in zip(places[1:], products, strict=True):
             result.index_add_(1, place, product)
         return result
 
     def _products(
-        self,
-        index: _Index,
-        name: str,
-        x: Tensor,
-        attention: Tensor | None,
-        matrices: _Matrices,
+        self, name: Formulation, x: Tensor, attention: Tensor | None, matrices: _Matrices
     ) -> Iterator[Tensor]:
         """What each group of cells reads, times its weights: ``(B, cells of the group, C_out)``."""
+        index = self._indices[name]
         batch, _, channels = x.shape
-        parts = self._read(index, name, x, attention)
-        for part, weight, count, taps in zip(
-            parts, matrices, index.counts, index.taps, strict=True
+        gathers = torch.split(self.get_buffer(f"{name}_gather"), index.entries)
+        scales = torch.split(self.get_buffer(f"{name}_attention"), index.entries)
+        for gather, scale, weight, count, taps in zip(
+            gathers, scales, matrices, index.counts, index.taps, strict=True
         ):
-            rows = part.view(batch * count, taps * channels)
+            values = x.index_select(1, gather)
+            if attention is not None:
+                scaling = attention.index_select(1, scale)[:, :, None]
+                # In place where autograd allows: another buffer costs as much as the product.
+                values = values * scaling if torch.is_grad_enabled() else values.mul_(scaling)
+            rows = values.view(batch * count, taps * channels)
             yield (rows @ weight).view(batch, count, weight.shape[1])
 
-    def _read(
-        self, index: _Index, name: str, x: Tensor, attention: Tensor | None
-    ) -> Iterable[Tensor]:
-        """The scaled values that each group of cells reads, ``(B, entries of the group, C)``."""
-        gather = self.get_buffer(f"{name}_gather")
-        scale = self.get_buffer(f"{name}_attention")
-
-        def read(gather: Tensor, scale: Tensor) -> Tensor:
-            values = x.index_select(1, gather)
-            if attention is None:
-                return values
-            scaling = attention.index_select(1, scale)[:, :, None]
-            # In place where autograd allows: another buffer costs as much as the product.
-            return values * scaling if torch.is_grad_enabled() else values.mul_(scaling)
-
-        if len(x) == 1:  # then the parts of one read are contiguous, and a call costs more than it
-            return torch.split(read(gather, scale), index.entries, dim=1)
-        gathers, scales = torch.split(gather, index.entries), torch.split(scale, index.entries)
-        return itertools.starmap(read, zip(gathers, scales, strict=True))
-
-    def _matrices(self, rows: str, index: _Index) -> _Matrices:
+    def _matrices(self, name: Formulation) -> _Matrices:
         """Weights in the order in which groups need them."""
         first, second = self.weights()
         out_channels, channels = first.shape[:2]
@@ -330,17 +327,18 @@ class GridConv(nn.Module, ABC):
         # (bank, out, in, ky, kx) -> (bank * tap, in, out)
         banks = banks.permute(0, 3, 4, 2, 1).reshape(3 * TAPS, channels, out_channels)
         # One selection for all groups: each would cost a gradient as large as all weights.
-        chosen = banks.index_select(0, self.get_buffer(rows))
-        return tuple(part.flatten(0, 1) for part in torch.split(chosen, index.taps))
+        chosen = banks.index_select(0, self.get_buffer(f"{name}_rows"))
+        parts = torch.split(chosen, self._indices[name].taps)
+        return tuple(part.flatten(0, 1) for part in parts)
 
-    def _kept_matrices(self) -> _Matrices:
-        """The strips' matrices, made anew only when a weight has changed."""
+    def _kept_matrices(self, name: Formulation) -> _Matrices:
+        """The matrices of a formulation, made anew only when a weight has changed."""
         key = None if torch.compiler.is_compiling() else self._weights_key()
         if key is None:
-            return self._matrices("strip_rows", self._strips)
-        kept = self._kept
+            return self._matrices(name)
+        kept = self._kept.get(name)
         if kept is None or kept[0] != key:
-            kept = self._kept = (key, self._matrices("strip_rows", self._strips))
+            kept = self._kept[name] = (key, self._matrices(name))
         return kept[1]
 
     def _weights_key(self) -> tuple[Any, ...] | None:
@@ -360,11 +358,11 @@ class GridConv(nn.Module, ABC):
         return tuple(parts)
 
     def train(self, mode: bool = True) -> GridConv:
-        self._kept = None
+        self._kept = {}
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_kept": {}}
 
 
 class DynamicGridConv(GridConv):
