@@ -234,7 +234,7 @@ def _check_distances(distances: list[DoubleArray], file: Path | None) -> float:
         InputError: they do not belong together.
     """
     straight, swapped = np.median(np.concatenate(distances, axis=1), axis=1).tolist()
-    if swapped < straight:
+    if swapped < straight and swapped <= _FAR_PX:
         raise InputError(
             f"{file}: left and right joints are the other way round than in the 3D"
             f" ({swapped:.1f} px from it when exchanged, {straight:.1f} px as they are)"

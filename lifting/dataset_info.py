@@ -75,7 +75,7 @@ def _counts(dataset: PoseDataset, attribute: str) -> dict[str, dict[str, int]]:
         entry = counts.setdefault(getattr(sequence, attribute), {"sequences": 0, "frames": 0})
         entry["sequences"] += 1
         entry["frames"] += len(sequence)
-    return counts
+    return dict(sorted(counts.items()))
 
 
 def _split_info(folder: Path, split: Split, cache: Path | None) -> dict[str, Any]:
