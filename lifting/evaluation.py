@@ -33,7 +33,17 @@ FRAME_SIZE: Final = 1000
 
 _MM = 1000.0
 _ROWS = 8192
-_CSV_COLUMNS = "action samples mpjpe_mm pa_mpjpe_mm x_mm y_mm z_mm pck150 auc".split()
+_CSV_COLUMNS = (
+    "action",
+    "samples",
+    "mpjpe_mm",
+    "pa_mpjpe_mm",
+    "x_mm",
+    "y_mm",
+    "z_mm",
+    "pck150",
+    "auc",
+)
 
 
 @dataclass(frozen=True)
