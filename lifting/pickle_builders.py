@@ -111,6 +111,13 @@ def _encode(machine: Machine, args: tuple[Any, ...]) -> bytes:
     return text.encode("latin-1")
 
 
+def _bytes(machine: Machine, args: tuple[Any, ...]) -> bytes:
+    """How Python 3 writes empty bytes for Python 2."""
+    if args:
+        raise ValueError("bytes of something")
+    return b""
+
+
 def _bytearray(machine: Machine, args: tuple[Any, ...]) -> bytearray:
     content, *encoding = args or (b"",)
     if encoding not in ([], ["latin-1"], ["latin1"]):
@@ -214,7 +221,7 @@ def _scalar(machine: Machine, args: tuple[Any, ...]) -> Any:
     machine.spend(len(data))
     if not isinstance(dtype, np.dtype) or dtype.hasobject or len(data) != dtype.itemsize:
         raise ValueError("a number of another size than its type")
-    return np.frombuffer(data, dtype)[0]
+    return np.ndarray((), dtype, bytearray(data))[()]
 
 
 # torch
@@ -322,6 +329,7 @@ BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
         "builtins.tuple": _tuple,
         "builtins.set": _set,
         "builtins.frozenset": _frozenset,
+        "builtins.bytes": _bytes,
         "builtins.bytearray": _bytearray,
         "builtins.complex": _complex,
         "collections.OrderedDict": _pairs,

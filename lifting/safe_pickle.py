@@ -91,9 +91,9 @@ def loads(data: Data, name: str) -> Any:
             "use a file from a source that you trust, with nothing but tensors and plain values"
         ) from error
     except _DAMAGE as error:
-        raise InputError(
-            f"{name}: damaged, or no file of PyTorch or pickle ({error or type(error).__name__})"
-        ) from error
+        # torch's messages go on with a stack trace.
+        why = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise InputError(f"{name}: damaged, or no file of PyTorch or pickle ({why})") from error
 
 
 class _LegacyStorages:
