@@ -123,8 +123,12 @@ def _check_finite(array: FloatArray, keys: list[Key], lengths: list[int], file: 
 
 def bone_lengths(poses: AnyArray) -> DoubleArray:
     """Mean length of the bone that ends in each joint, ``(17,)``, in the unit of ``(N, 17, 3)``."""
-    bones = poses - poses[:, np.maximum(PARENTS, 0)]
-    return np.asarray(np.linalg.norm(bones, axis=-1).mean(axis=0, dtype=np.float64))
+    lengths = np.zeros(NUM_JOINTS)
+    for joint in range(1, NUM_JOINTS):
+        # One bone at a time: all bones of a million poses are a gigabyte.
+        bone = poses[:, joint] - poses[:, PARENTS[joint]]
+        lengths[joint] = np.sqrt(np.einsum("ij,ij->i", bone, bone)).mean(dtype=np.float64)
+    return lengths
 
 
 def _check_units(keypoints: FloatArray, poses: FloatArray, two: Path, three: Path) -> list[str]:
@@ -132,7 +136,7 @@ def _check_units(keypoints: FloatArray, poses: FloatArray, two: Path, three: Pat
     # All units are plain in a thousand frames.
     chosen = slice(None, None, max(1, len(poses) // 1000))
     notes = []
-    total = float(np.median(bone_lengths(poses[chosen]).sum()))
+    total = float(bone_lengths(poses[chosen]).sum())
     for unit, factor in (("metres", 1000), ("centimetres", 10)):
         if 1.5 < total * factor < 8:
             raise InputError(
