@@ -27,6 +27,7 @@ from gridpose.pipeline.cli_common import (
     reports_errors,
 )
 from gridpose.pipeline.cli_data import data_app
+from gridpose.pipeline.cli_eval import BOTH_SPELLINGS, evaluate_command
 
 if TYPE_CHECKING:
     from gridpose.pipeline.job import VideoOptions
@@ -272,6 +273,9 @@ def doctor(
     )
     if not works:
         raise typer.Exit(4)
+
+
+app.command(name="eval", context_settings=BOTH_SPELLINGS)(evaluate_command)
 
 
 def _version(show: bool) -> None:

@@ -1,0 +1,360 @@
+"""``gridpose eval``: the published ``python main.py --eval``, with both protocols in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gridpose.pipeline.cli_common import (
+    Device,
+    Fov,
+    Json,
+    Overwrite,
+    Precision,
+    PrecisionName,
+    Quiet,
+    Verbose,
+    reports_errors,
+)
+from gridpose.pipeline.cli_data import SplitName
+
+if TYPE_CHECKING:
+    from gridpose.lifting import Lifter
+    from gridpose.lifting.evaluation import ActionErrors, EvaluationReport
+
+BOTH_SPELLINGS: Final[dict[str, Any]] = {
+    "token_normalize_func": lambda name: name.replace("_", "-")
+}
+
+"""Settings of a command whose options have published names, which are written with underscores."""
+
+_PLOT_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+class ModelName(str, Enum):
+    """The lifting networks by their published names."""
+
+    gridconv = "gridconv"
+    dgridconv = "dgridconv"
+    dgridconv_autogrids = "dgridconv_autogrids"
+
+
+_COLUMNS = {
+    "mpjpe": ("MPJPE", "{:.2f}"),
+    "pa_mpjpe": ("PA-MPJPE", "{:.2f}"),
+    "x": ("x", "{:.2f}"),
+    "y": ("y", "{:.2f}"),
+    "z": ("z", "{:.2f}"),
+    "pck150": ("PCK150 %", "{:.1%}"),
+    "auc": ("AUC %", "{:.1%}"),
+}
+
+
+def _table(result: EvaluationReport, aligned_first: bool) -> list[list[str]]:
+    """Cells: the head, the actions, and two rows of means."""
+    names = list(_COLUMNS)
+    if aligned_first:
+        names[:2] = names[1::-1]
+
+    def row(name: str, errors: ActionErrors) -> list[str]:
+        cells = [_COLUMNS[key][1].format(getattr(errors, key)).rstrip("%") for key in names]
+        return [name, str(errors.samples), *cells]
+
+    return [
+        ["action", "poses", *(_COLUMNS[key][0] for key in names)],
+        *(row(name, errors) for name, errors in result.per_action.items()),
+        row("mean of actions", result.total),
+        row("mean of poses", result.frame_mean),
+    ]
+
+
+def _plain(table: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    return "\n".join(lines)
+
+
+def _rich(table: Sequence[Sequence[str]]) -> str:
+    """The table for a terminal, with its escape codes."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    head, *rows = table
+    for number, name in enumerate(head):
+        drawn.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for number, row in enumerate(rows):
+        mean = number >= len(rows) - 2
+        last_action = number == len(rows) - 3
+        drawn.add_row(*map(Text, row), style="bold" if mean else "", end_section=last_action)
+    console = Console()
+    with console.capture() as capture:
+        console.print(drawn)
+    return capture.get().strip("\n")
+
+
+def _text(
+    result: EvaluationReport, left_out: Sequence[str], aligned_first: bool, terminal: bool
+) -> str:
+    table = _table(result, aligned_first)
+    headline = [f"MPJPE {result.mpjpe:.3f} mm", f"PA-MPJPE {result.pa_mpjpe:.3f} mm"]
+    if aligned_first:
+        headline.reverse()
+    lines = [
+        f"{', '.join(headline)} over {result.samples} poses",
+        _rich(table) if terminal else _plain(table),
+    ]
+    if result.mpjve is not None:
+        lines.append(f"MPJVE {result.mpjve:.3f} mm per frame")
+    lines += [f"protocol: {result.protocol}", *(left_out or ["left out: nothing"])]
+    settings = []
+    if result.temperature is not None:
+        settings.append(f"temperature {result.temperature:g}")
+    if result.padding is not None:
+        settings.append(f"padding {' '.join(result.padding)}")
+    settings.append(f"flip test {'on' if result.flip_test else 'off'}")
+    return "\n".join([*lines, f"lifter: {', '.join(settings)}"])
+
+
+def _check_paths(
+    load: str, folder: Path, split: str, csv: Path | None, plot: Path | None, overwrite: bool
+) -> None:
+    """Find out before any work whether everything is there and the results can be written."""
+    from gridpose.core import MissingError, UsageError
+    from gridpose.pipeline.outputs import check_output
+
+    if plot is not None and plot.suffix.lower() not in _PLOT_SUFFIXES:
+        raise UsageError(f"--plot {plot}: the name must end in {', '.join(_PLOT_SUFFIXES)}")
+    if csv is not None and plot is not None and csv.absolute() == plot.absolute():
+        raise UsageError(f"{csv}: --csv and --plot must be different files")
+    for file in (csv, plot):
+        if file is not None:
+            check_output(file, overwrite)
+    if load != "default" and not Path(load).is_file():
+        raise MissingError(
+            f"{load}: no such checkpoint; --load takes a .safetensors file, a published .pth.tar,"
+            " or default"
+        )
+    if not folder.is_dir():
+        raise MissingError(
+            f"{folder}: no such folder; {split}_custom_2d_unnorm.pth.tar and"
+            f" {split}_custom_3d_unnorm.pth.tar are expected in it (--data_rootdir, --input)"
+        )
+
+
+def _check_size(lifter: Lifter, load: str, hidsize: int | None, num_block: int | None) -> None:
+    from gridpose.core import UsageError
+
+    network = lifter.checkpoint.network
+    for option, wanted, found in (
+        ("--hidsize", hidsize, network.hidden),
+        ("--num_block", num_block, network.blocks),
+    ):
+        if wanted is not None and wanted != found:
+            raise UsageError(f"{load}: was made with {option} {found}, not {wanted}")
+
+
+def _plot(result: EvaluationReport, title: str, file: Path) -> None:
+    from dataclasses import asdict
+
+    from gridpose.storage import replacing
+    from gridpose.visualize.plots import evaluation_figure, save
+
+    figure = evaluation_figure(
+        {name: asdict(errors) for name, errors in result.per_action.items()},
+        result.per_joint,
+        (result.mpjpe, result.pa_mpjpe),
+        title,
+        result.protocol,
+    )
+    with replacing(file) as partial:
+        save(figure, partial)
+
+
+@reports_errors
+def evaluate_command(
+    load: Annotated[
+        str, typer.Option(metavar="FILE", help="default, .safetensors or published .pth.tar.")
+    ],
+    data_rootdir: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Data sets are folders in this one.")
+    ] = Path("./data/"),
+    input_name: Annotated[
+        str, typer.Option("--input", metavar="NAME", help="Data set: gt, hrnet, or another's name.")
+    ] = "gt",
+    split: Annotated[SplitName, typer.Option(help="Which half of the data.")] = SplitName.test,
+    procrustes: Annotated[
+        bool, typer.Option("--procrustes", help="Print PA-MPJPE first; both are always computed.")
+    ] = False,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test", help="Average with the answer to the mirrored person.")
+    ] = False,
+    lifting_model: Annotated[
+        ModelName | None, typer.Option(help="What the checkpoint must be.")
+    ] = None,
+    padding_mode: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Two of c, z, r; published checkpoints do not say which."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the attention, instead of the checkpoint's.")
+    ] = None,
+    grid_shape: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="H W", help="What the checkpoint must have.")
+    ] = None,
+    hidsize: Annotated[int | None, typer.Option(help="What the checkpoint must have.")] = None,
+    num_block: Annotated[int | None, typer.Option(help="What the checkpoint must have.")] = None,
+    test_batch: Annotated[int, typer.Option(min=1, help="Poses lifted at once.")] = 1000,
+    fov: Fov = None,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.fp32,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the table; a row an action.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also draw errors by action and joint; .png, .pdf, .svg"),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+    evaluate_only: Annotated[bool, typer.Option("--eval", hidden=True)] = False,
+    exp: Annotated[str | None, typer.Option(hidden=True)] = None,
+    ckpt: Annotated[str | None, typer.Option(hidden=True)] = None,
+    lr: Annotated[float | None, typer.Option(hidden=True)] = None,
+    lr_decay: Annotated[int | None, typer.Option(hidden=True)] = None,
+    lr_gamma: Annotated[float | None, typer.Option(hidden=True)] = None,
+    epoch: Annotated[int | None, typer.Option(hidden=True)] = None,
+    dropout: Annotated[float | None, typer.Option(hidden=True)] = None,
+    batch: Annotated[int | None, typer.Option(hidden=True)] = None,
+    loss: Annotated[str | None, typer.Option(hidden=True)] = None,
+    max_temp: Annotated[float | None, typer.Option(hidden=True)] = None,
+    temp_epoch: Annotated[int | None, typer.Option(hidden=True)] = None,
+    autosgt_prior: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Measure a lifter on Human3.6M or data of your own in the published format.
+
+    Takes the options of the published `python main.py --eval`, which may be written with _ or -.
+    Prints MPJPE and PA-MPJPE in mm by action and in total, errors along x, y and z, PCK at 150 mm,
+    AUC and MPJVE, and what the exclusion rules left out: with detected 2D (any --input but gt)
+    three recordings of S9 do not count, so gt and hrnet results are over different frames.
+
+    \b
+    Examples:
+      gridpose eval --load hrnet_dgridconv.pth.tar --data_rootdir data --input hrnet
+      gridpose eval --load gt_d_gridconv.pth.tar --input gt --padding_mode c r --procrustes
+      gridpose eval --load default --input gt --fov 47 --csv table.csv --plot errors.png
+      gridpose eval --load run/best.safetensors --input hrnet --flip-test --json
+    """  # noqa: D301
+    unused = {
+        **{"--exp": exp, "--ckpt": ckpt, "--lr": lr, "--lr_decay": lr_decay},
+        **{"--lr_gamma": lr_gamma, "--epoch": epoch, "--dropout": dropout, "--batch": batch},
+        **{"--loss": loss, "--max_temp": max_temp, "--temp_epoch": temp_epoch},
+        **{"--autosgt_prior": autosgt_prior},
+    }
+    folder = data_rootdir / input_name
+    _check_paths(load, folder, split.value, csv, plot, overwrite)
+
+    from typing import cast
+
+    from gridpose.lifting import load_lifter
+    from gridpose.lifting.dataset import default_exclude_drift, describe_left_out, load_dataset
+    from gridpose.lifting.evaluation import describe_protocol, evaluate
+    from gridpose.lifting.layers import PaddingModes
+    from gridpose.pipeline.console import Console, ProgressDisplay
+    from gridpose.pipeline.job import Progress
+
+    console = Console(quiet, verbose, json_output)
+    lifter = load_lifter(
+        load,
+        device=device,
+        precision=precision.value,
+        kind=None if lifting_model is None else lifting_model.value,
+        # The checkpoint's reader refuses other letters.
+        padding_mode=cast("PaddingModes | None", padding_mode),
+        temperature=temperature,
+        grid_shape=grid_shape,
+        batch_size=test_batch,
+    )
+    _check_size(lifter, load, hidsize, num_block)
+    if lifter.checkpoint.normalisation != "person":
+        unused["--fov"] = fov
+    given = [option for option, value in unused.items() if value is not None]
+    if given:
+        console.info(f"no effect on this evaluation: {', '.join(given)}")
+    exclude_drift = default_exclude_drift(split.value, input_name)
+    dataset = load_dataset(folder, split.value, exclude_drift=exclude_drift)
+    for note in (*lifter.notices, *dataset.notes):
+        console.info(f"note: {note}")
+    with ProgressDisplay(quiet) as progress:
+        result = evaluate(
+            lifter,
+            dataset,
+            flip_test=flip_test,
+            fov_degrees=fov,
+            protocol=describe_protocol(dataset, input_name, split.value, exclude_drift),
+            on_progress=lambda done, total: progress.update(Progress(done, total)),
+        )
+    _finish(
+        console,
+        result,
+        describe_left_out(dataset),
+        lifter,
+        procrustes,
+        csv,
+        plot,
+        {
+            "input": input_name,
+            "split": split.value,
+            "data": str(folder),
+            "data_sha256": dataset.sha256,
+        },
+    )
+
+
+def _finish(
+    console: Any,
+    result: EvaluationReport,
+    left_out: Sequence[str],
+    lifter: Lifter,
+    aligned_first: bool,
+    csv: Path | None,
+    plot: Path | None,
+    source: dict[str, Any],
+) -> None:
+    """Write the files and print the result."""
+    import sys
+
+    from gridpose.storage import replacing
+
+    if csv is not None:
+        with replacing(csv) as partial:
+            partial.write_text(result.to_csv(), encoding="utf-8")
+    if plot is not None:
+        _plot(result, f"{lifter.name}, {source['input']} {source['split']}", plot)
+    files = [str(file) for file in (csv, plot) if file is not None]
+    values = {
+        **result.to_dict(),
+        **source,
+        "lifter": lifter.name,
+        "lifter_sha256": lifter.weights_sha256,
+        "lifting_model": lifter.checkpoint.network.kind,
+        "device": str(lifter.device),
+        "precision": lifter.precision,
+        "files": files,
+    }
+    text = _text(result, left_out, aligned_first, terminal=sys.stdout.isatty())
+    console.result(values, "\n".join([text, *files]))
