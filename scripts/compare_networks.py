@@ -99,7 +99,16 @@ def bench_errors(network: LiftingNetwork | ResidualMLP, bench: Path) -> dict[str
 
 
 def train(
-    name: str, seed: int, bank: PoseBank, bench: Path, *, hidden: int, steps: int, batch: int
+    name: str,
+    seed: int,
+    bank: PoseBank,
+    bench: Path,
+    *,
+    hidden: int,
+    steps: int,
+    batch: int,
+    grid_rate: float,
+    grid_share: float,
 ) -> dict[str, object]:
     torch.manual_seed(seed)
     network = make(name, hidden).train()
@@ -115,8 +124,9 @@ def train(
     started = time.perf_counter()
     for step in range(steps):
         rate = min((step + 1) / WARM_UP_STEPS, (steps - step) / (DECAY_SHARE * steps), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * rate
+        network_group, grid_group = optimizer.param_groups
+        network_group["lr"] = 2e-3 * rate
+        grid_group["lr"] = 2e-3 * rate * grid_rate * (step < grid_share * steps)
         if isinstance(network, LiftingNetwork):
             network.set_temperature(max(1.0, 30 - 29 * step / (TEMPERATURE_SHARE * steps)))
         drawn = synthesiser.batch(batch)
@@ -170,6 +180,10 @@ def main(
     steps: int = 2000,
     batch: int = 256,
     seeds: int = 3,
+    grid_rate: Annotated[
+        float, typer.Option(help="learning rate of the grid, times the rest's")
+    ] = 1,
+    grid_share: Annotated[float, typer.Option(help="share of the steps in which it learns")] = 1,
     only: Annotated[list[str] | None, typer.Option(help=", ".join(NETWORKS))] = None,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +195,13 @@ def main(
         for name in only or NETWORKS:
             if any(run["network"] == name and run["seed"] == seed for run in runs):
                 continue
-            budget = {"hidden": hidden, "steps": steps, "batch": batch}
+            budget = {
+                "hidden": hidden,
+                "steps": steps,
+                "batch": batch,
+                "grid_rate": grid_rate,
+                "grid_share": grid_share,
+            }
             run = {**train(name, seed, bank, mocap / "bench_test.npz", **budget), **budget}
             runs.append(run)
             with log.open("a") as stream:
