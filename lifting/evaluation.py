@@ -284,8 +284,9 @@ def describe_protocol(
         rule = "S11 Directions and S9 Greeting, SittingDown 1, Waiting 1 left out (detected 2D)"
     else:
         rule = "S11 Directions left out (true 2D)"
+    subjects = ", ".join(sorted(dataset.subjects, key=lambda name: (len(name), name)))
     return (
-        f"2D input {input_name}, {split} subjects {', '.join(dataset.subjects)}; {rule}; 17 joints"
+        f"2D input {input_name}, {split} subjects {subjects}; {rule}; 17 joints"
         " with the hip, not re-centred; totals are unweighted means of the action means"
     )
 

@@ -46,10 +46,10 @@ class ModelName(str, Enum):
 _COLUMNS = {
     "mpjpe": ("MPJPE", "{:.2f}"),
     "pa_mpjpe": ("PA-MPJPE", "{:.2f}"),
-    "x": ("x", "{:.2f}"),
-    "y": ("y", "{:.2f}"),
-    "z": ("z", "{:.2f}"),
-    "pck150": ("PCK150 %", "{:.1%}"),
+    "x": ("x", "{:.1f}"),
+    "y": ("y", "{:.1f}"),
+    "z": ("z", "{:.1f}"),
+    "pck150": ("PCK %", "{:.1%}"),
     "auc": ("AUC %", "{:.1%}"),
 }
 
@@ -88,6 +88,7 @@ def _rich(table: Sequence[Sequence[str]]) -> str:
     """The table for a terminal, with its escape codes."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -99,7 +100,10 @@ def _rich(table: Sequence[Sequence[str]]) -> str:
         mean = number >= len(rows) - 2
         last_action = number == len(rows) - 3
         drawn.add_row(*map(Text, row), style="bold" if mean else "", end_section=last_action)
-    console = Console()
+    # A line that a narrow terminal wraps can be read, a number cut short cannot.
+    wide = Console(width=1000)
+    needed = Measurement.get(wide, wide.options, drawn).maximum
+    console = Console(width=max(Console().width, needed))
     with console.capture() as capture:
         console.print(drawn)
     return capture.get().strip("\n")
