@@ -199,8 +199,9 @@ def _described(options: TrainOptions, train: PoseDataset, val: PoseDataset) -> d
                 "sequences": [[s.subject, s.action, s.file_name, len(s)] for s in val.sequences],
                 "frames": len(val),
             },
-            "left_out": describe_left_out(train) + describe_left_out(val),
+            "left_out": [*dict.fromkeys(describe_left_out(train) + describe_left_out(val))],
         },
+        "notes": [*dict.fromkeys((*train.notes, *val.notes))],
         "versions": {name: version(name) for name in ("gridpose", "torch", "mmengine", "numpy")},
     }
 
@@ -250,7 +251,7 @@ def _prepare_folder(options: TrainOptions, described: dict[str, Any]) -> list[Ro
 def _read_rows(file: Path) -> list[Row]:
     with file.open(newline="") as stream:
         return [
-            {name: float(value) for name, value in row.items() if value}
+            {n: int(value) if n == "epoch" else float(value) for n, value in row.items() if value}
             for row in csv.DictReader(stream)
         ]
 
@@ -365,6 +366,9 @@ def _train(
     verbose: bool,
 ) -> TrainResult:
     first_process = _rank() == 0
+    distributed = torch.distributed.is_initialized()
+    if not first_process:  # the first one makes the cache of the data for all
+        torch.distributed.barrier()
     data = load_dataset(options.data, "train", exclude_drift=False)
     if options.select_on == "test":
         drift = default_exclude_drift("test", options.data.name)
@@ -377,8 +381,8 @@ def _train(
     if first_process:
         rows = _prepare_folder(options, described)
         on_start(described)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        if distributed:
+            torch.distributed.barrier()
 
     grids = network.sgt_layer is None
     batches = DeviceBatches(
@@ -433,9 +437,9 @@ def _train(
             default_hooks={"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 50}},
             custom_hooks=hooks,
             log_processor={"window_size": 1},
-            log_level="INFO" if verbose else "WARNING",
+            log_level="INFO" if verbose else "ERROR",
             visualizer={"type": "Visualizer", "vis_backends": backends},
-            launcher="pytorch" if torch.distributed.is_initialized() else "none",
+            launcher="pytorch" if distributed else "none",
             load_from=str(options.run / STATE) if options.resume else None,
             resume=options.resume,
             randomness={"seed": options.seed},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -64,6 +65,9 @@ class EpochOrder(Sampler[Tensor]):
 
 class _Rows(Dataset[dict[str, Tensor]]):
     """Batches by index tensor; they are on the device already."""
+
+    metainfo: ClassVar[dict[str, str]] = {}
+    """mmengine asks for it."""
 
     def __init__(self, batches: DeviceBatches) -> None:
         self._batches = batches
@@ -166,7 +170,11 @@ class LiftingRunner(Runner):
             return model
         model = share_batch_norm(model, self._device)
         devices = [self._device.index] if self._device.type == "cuda" else None
-        wrapped: nn.Module = _Weighted(module=model, device_ids=devices, broadcast_buffers=False)
+        with warnings.catch_warnings():  # PyTorch renames an argument that mmengine passes on
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped: nn.Module = _Weighted(
+                module=model, device_ids=devices, broadcast_buffers=False
+            )
         return wrapped
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:

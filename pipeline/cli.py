@@ -28,6 +28,7 @@ from gridpose.pipeline.cli_common import (
 )
 from gridpose.pipeline.cli_data import data_app
 from gridpose.pipeline.cli_eval import BOTH_SPELLINGS, evaluate_command
+from gridpose.pipeline.cli_train import train_command
 
 if TYPE_CHECKING:
     from gridpose.pipeline.job import VideoOptions
@@ -275,6 +276,7 @@ def doctor(
         raise typer.Exit(4)
 
 
+app.command(name="train", context_settings=BOTH_SPELLINGS)(train_command)
 app.command(name="eval", context_settings=BOTH_SPELLINGS)(evaluate_command)
 
 

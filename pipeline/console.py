@@ -39,8 +39,10 @@ class Console:
 class ProgressDisplay:
     """A bar with rate and time left on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, unit: str = "frames") -> None:
         self._quiet = quiet
+        self._unit = unit
+        self._rate = "fps" if unit == "frames" else f"{unit}/s"
         self._bar: Any = None
         self._task: Any = None
         self._started = self._last_line = time.monotonic()
@@ -59,7 +61,7 @@ class ProgressDisplay:
             self._bar = RichProgress(
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("frames"),
+                TextColumn(self._unit),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
                 console=RichConsole(stderr=True),
@@ -78,7 +80,7 @@ class ProgressDisplay:
         if self._bar is not None:
             total = None if progress.total is None else max(progress.total, progress.done)
             self._bar.update(
-                self._task, completed=progress.done, total=total, rate=f"{rate:.1f} fps"
+                self._task, completed=progress.done, total=total, rate=f"{rate:.1f} {self._rate}"
             )
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
@@ -87,7 +89,9 @@ class ProgressDisplay:
                 share = f" of about {progress.total}"
                 left = f", {max(0.0, (progress.total - progress.done) / rate):.0f} s left"
             print(
-                f"{progress.done}{share} frames, {rate:.1f} fps{left}", file=sys.stderr, flush=True
+                f"{progress.done}{share} {self._unit}, {rate:.1f} {self._rate}{left}",
+                file=sys.stderr,
+                flush=True,
             )
 
     def __exit__(
