@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from gridpose.lifting import mpjpe, pa_mpjpe
-from gridpose.lifting.metrics import procrustes_align
+from gridpose.lifting.metrics import (
+    aligned_joint_errors,
+    auc,
+    axis_errors,
+    joint_errors,
+    mpjve,
+    pck,
+    procrustes_align,
+    velocity_errors,
+)
+from gridpose.lifting.procrustes import CHUNK, nearest_rotations
 
 GOLDEN = dict(np.load(Path(__file__).parent / "data" / "golden_metrics.npz"))
 
@@ -139,7 +149,13 @@ def test_no_poses_give_no_errors() -> None:
     assert mpjpe(nothing, nothing).shape == pa_mpjpe(nothing, nothing).shape == (0,)
 
 
-@pytest.mark.parametrize("measure", [mpjpe, pa_mpjpe, procrustes_align])
+MEASURES = [
+    *(mpjpe, pa_mpjpe, procrustes_align),
+    *(joint_errors, aligned_joint_errors, axis_errors, velocity_errors),
+]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize(
     ("first", "second"),
     [((2, 17, 3), (1, 17, 3)), ((17, 3), (17, 3)), ((2, 17, 2), (2, 17, 2)), ((2, 51), (2, 51))],
@@ -147,3 +163,157 @@ def test_no_poses_give_no_errors() -> None:
 def test_other_shapes_are_refused(measure, first: tuple[int, ...], second: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(N, J, 3\)"):
         measure(np.zeros(first), np.zeros(second))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_poses_without_joints_are_refused(measure) -> None:
+    with pytest.raises(ValueError, match="without joints"):
+        measure(np.zeros((2, 0, 3)), np.zeros((2, 0, 3)))
+
+
+def textbook_alignment(pose: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Umeyama's formulas for one pose, with the library's decomposition."""
+    a, b = pose - pose.mean(0), wanted - wanted.mean(0)
+    u, singular, vt = np.linalg.svd(a.T @ b)
+    sign = np.diag([1, 1, np.linalg.det(u @ vt)])
+    scale = np.trace(np.diag(singular) @ sign) / (a**2).sum()
+    return scale * a @ (u @ sign @ vt) + wanted.mean(0)
+
+
+@quick
+@given(seeds, st.tuples(*[st.floats(-6, 0)] * 3), st.floats(-20, 20), st.booleans())
+def test_alignment_is_exact_in_every_shape_and_unit(
+    seed: int, thinness: tuple[float, float, float], unit: float, mirrored: bool
+) -> None:
+    """Round, flat and thin bodies, in kilometres or nanometres."""
+    predicted, target = pose_pair(seed)
+    factors = 10 ** np.array(thinness) * [-1 if mirrored else 1, 1, 1]
+    predicted, target = predicted * factors * 10**unit, target * factors
+    expected = [textbook_alignment(p, t) for p, t in zip(predicted, target, strict=True)]
+    size = np.abs(target).max()
+    # A thin body's rotation round itself is as uncertain as the body is thin.
+    conditioning = 10 ** (max(thinness) - sorted(thinness)[1])
+    np.testing.assert_allclose(
+        procrustes_align(predicted, target), expected, rtol=0, atol=1e-13 * size * conditioning
+    )
+
+
+@quick
+@given(seeds, st.tuples(*[st.floats(-18, 0)] * 3))
+def test_nearest_rotations_are_proper_and_gain_what_the_singular_values_say(
+    seed: int, exponents: tuple[float, float, float]
+) -> None:
+    rng = np.random.default_rng(seed)
+    left, right = (Rotation.random(8, random_state=rng).as_matrix() for _ in range(2))
+    singular = 10 ** np.array(exponents) * np.where(rng.random((8, 3)) < 0.5, -1, 1)
+    matrices = left * singular[:, None] @ right
+    rotations, gains = nearest_rotations(matrices)
+    identity = rotations @ rotations.transpose(0, 2, 1)
+    np.testing.assert_allclose(identity, np.tile(np.eye(3), (8, 1, 1)), atol=1e-9)
+    np.testing.assert_allclose(np.linalg.det(rotations), 1, atol=1e-9)
+    size = np.abs(singular).max()
+    np.testing.assert_allclose(
+        np.einsum("nij,nij->n", rotations, matrices), gains, rtol=0, atol=1e-13 * size
+    )
+    ordered = np.sort(np.abs(singular), axis=1)
+    best = ordered[:, 1:].sum(1) + np.sign(np.prod(singular, axis=1)) * ordered[:, 0]
+    np.testing.assert_allclose(gains, best, rtol=0, atol=1e-12 * size)
+
+
+def test_rotations_of_what_has_no_direction() -> None:
+    point = np.zeros((1, 3, 3))
+    line = np.zeros((1, 3, 3))
+    line[0, 1, 2] = -3.0
+    for matrix, gain in ((point, 0.0), (line, 3.0)):
+        rotations, gains = nearest_rotations(matrix)
+        np.testing.assert_allclose(rotations[0] @ rotations[0].T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(rotations[0]) == pytest.approx(1)
+        assert gains[0] == pytest.approx(gain)
+
+
+def test_equal_singular_values_and_whole_turns() -> None:
+    turns = Rotation.from_euler("xyz", [[180, 0, 0], [0, 180, 0], [90, 0, 0], [0, 0, 0]], True)
+    rotations, gains = nearest_rotations(2 * turns.as_matrix())
+    np.testing.assert_allclose(rotations, turns.as_matrix(), atol=1e-14)
+    np.testing.assert_allclose(gains, 6)
+
+
+@pytest.mark.parametrize("count", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
+def test_errors_at_the_borders_of_chunks(count: int) -> None:
+    rng = np.random.default_rng(count)
+    target = rng.normal(size=(count, 17, 3)).astype(np.float32)
+    predicted = (target + rng.normal(size=target.shape) / 10).astype(np.float32)
+    for row in {0, count // 2, count - 1}:
+        a, b = predicted[row].astype(float), target[row].astype(float)
+        distance = np.linalg.norm(a - b, axis=1)
+        aligned = np.linalg.norm(textbook_alignment(a, b) - b, axis=1)
+        np.testing.assert_allclose(joint_errors(predicted, target)[row], distance, rtol=1e-12)
+        np.testing.assert_allclose(aligned_joint_errors(predicted, target)[row], aligned, rtol=1e-9)
+        np.testing.assert_allclose(axis_errors(predicted, target)[row], np.abs(a - b).mean(0))
+    assert len(pa_mpjpe(predicted, target)) == len(mpjpe(predicted, target)) == count
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_spoils_its_own_pose_only(bad: float) -> None:
+    predicted, target = pose_pair(0)
+    expected = pa_mpjpe(predicted, target), mpjpe(predicted, target)
+    predicted[1, 5, 2] = bad
+    errors = pa_mpjpe(predicted, target), mpjpe(predicted, target)
+    for found, wanted in zip(errors, expected, strict=True):
+        assert not np.isfinite(found[1])
+        np.testing.assert_allclose(found[[0, 2]], wanted[[0, 2]], rtol=1e-12)
+
+
+def test_the_arguments_stay_as_they_are() -> None:
+    predicted, target = pose_pair(0)
+    before = predicted.copy(), target.copy()
+    for measure in MEASURES:
+        measure(predicted, target)
+    np.testing.assert_array_equal((predicted, target), before)
+
+
+def test_pck_asks_for_less_than_the_threshold() -> None:
+    errors = [[0.0, 149.9, 150.0, 150.1], [10, 20, 30, np.nan]]
+    np.testing.assert_array_equal(pck(errors, 150), [0.5, np.nan])
+
+
+@quick
+@given(seeds)
+def test_auc_is_the_mean_of_the_curve(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    errors = np.concatenate((rng.uniform(0, 200, (3, 17)), rng.integers(0, 40, (3, 17)) * 5.0))
+    curve = [pck(errors, threshold) for threshold in range(0, 151, 5)]
+    np.testing.assert_allclose(auc(errors, 150), np.mean(curve, axis=0), atol=1e-12)
+
+
+def test_auc_of_perfect_lost_and_unknown_poses() -> None:
+    np.testing.assert_allclose(
+        auc([[0.0] * 2, [np.inf, 150], [np.nan, 0]], 150), [30 / 31, 0, np.nan]
+    )
+
+
+def test_velocity_of_one_sequence() -> None:
+    target = np.zeros((3, 17, 3))
+    predicted = target + np.array([5.0, 5.0, 8.0])[:, None, None] * [0, 1, 0]
+    np.testing.assert_allclose(velocity_errors(predicted, target), [0, 3])
+    assert mpjve(predicted, target) == pytest.approx(1.5)
+    assert mpjve(predicted[:1], target[:1]) is None
+
+
+@quick
+@given(seeds, st.lists(st.integers(0, 5), min_size=1, max_size=8))
+def test_velocity_errors_are_those_of_each_sequence(seed: int, lengths: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    predicted, target = rng.normal(size=(2, sum(lengths), 17, 3))
+    ends = np.cumsum(lengths)
+    expected: list[float] = []
+    for end, length in zip(ends, lengths, strict=True):
+        moves = [np.diff(poses[end - length : end], axis=0) for poses in (predicted, target)]
+        expected += np.linalg.norm(moves[0] - moves[1], axis=-1).mean(-1).tolist()
+    np.testing.assert_allclose(velocity_errors(predicted, target, lengths), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("lengths", [[2], [2, 2], [4, -1], []])
+def test_sequences_must_cover_the_poses(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="frames for 3 poses"):
+        velocity_errors(np.zeros((3, 17, 3)), np.zeros((3, 17, 3)), lengths)
