@@ -28,6 +28,7 @@ from gridpose.pipeline.cli_common import (
 )
 from gridpose.pipeline.cli_data import data_app
 from gridpose.pipeline.cli_eval import BOTH_SPELLINGS, evaluate_command
+from gridpose.pipeline.cli_models import models_app
 from gridpose.pipeline.cli_train import train_command
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
 
 
 class DetectorName(str, Enum):
