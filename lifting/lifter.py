@@ -19,7 +19,7 @@ from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, MissingE
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
 from gridpose.lifting.layers import PaddingModes
 from gridpose.lifting.network import Kind
-from gridpose.lifting.normalise import normalise
+from gridpose.lifting.normalise import Scheme, normalise
 
 Precision = Literal["fp32", "fp16", "bf16"]
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -90,12 +90,15 @@ class Lifter:
         fov = self.checkpoint.fov_degrees if fov_degrees is None else fov_degrees
         if not 0 < fov < 180:
             raise UsageError(f"the field of view must lie between 0 and 180 degrees, not at {fov}")
+        # Human3.6M's constants hold for its 1000 px frames, where both schemes are the same.
+        published = self.checkpoint.normalisation == "published"
+        scheme: Scheme = "frame" if published else self.checkpoint.normalisation
         for start in range(0, len(usable), self.batch_size):
             index = usable[start : start + self.batch_size]
             normalised = normalise(
                 self._tensor(keypoints[index]),
                 self._tensor(sizes[index]),
-                self.checkpoint.normalisation,
+                scheme,
                 fov,
             )
             lifted = normalised.rotate_back(self._network(normalised.keypoints, flip_test))

@@ -36,7 +36,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, a
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-LifterFile = Annotated[str, typer.Option("--lifter", help="default, or a .safetensors file.")]
+LifterFile = Annotated[
+    str, typer.Option("--lifter", help="default, a .safetensors file or a published .pth.tar.")
+]
 Precision = Annotated[PrecisionName, typer.Option(help="fp16 and bf16 need a GPU.")]
 Fov = Annotated[
     float | None,

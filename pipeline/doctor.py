@@ -85,7 +85,8 @@ def examine() -> list[Finding]:
         ("detector blazepose", _blazepose, "pip install mediapipe==0.10.21", True),
         ("lifter", _lifter, "pip install --force-reinstall gridpose", True),
         ("cache", _cache, "set GRIDPOSE_HOME to a writable folder", True),
-        ("mmengine", lambda: _installed("mmengine"), HRNET_MEND, False),
+        ("training (mmengine)", lambda: _installed("mmengine"), "pip install mmengine", False),
+        ("tensorboard", lambda: _installed("tensorboard"), "pip install tensorboard", False),
         ("mmcv-lite", lambda: _installed("mmcv-lite"), HRNET_MEND, False),
         ("mmpose", lambda: _installed("mmpose"), HRNET_MEND, False),
     ]
