@@ -221,6 +221,12 @@ def test_temperature_overrides(run):
     assert found["mpjpe"] != pytest.approx(values(run("--json"))["mpjpe"], abs=1)
 
 
+def test_padding_overrides(run):
+    found = values(run("--padding_mode", "c", "r", "--json"))
+    assert found["padding"] == ["c", "r"]
+    assert found["mpjpe"] != pytest.approx(values(run("--json"))["mpjpe"], abs=1)
+
+
 def test_flip_test(run):
     found = values(run("--flip-test", "--json"))
     assert found["flip_test"]

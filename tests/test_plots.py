@@ -58,6 +58,14 @@ def test_everything_lies_inside_the_picture_and_bars_do_not_hide_labels():
     assert box.y1 * figure.dpi <= height
 
 
+def test_a_long_title_is_shortened_in_its_middle():
+    written = texts(evaluation_figure(ACTIONS, JOINTS, (40, 30), "a" * 50 + "b" * 50))
+    (title,) = (text for text in written if text.startswith("aaa"))
+    assert len(title) == 60
+    assert title.endswith("bbb")
+    assert "…" in title
+
+
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_files_are_of_the_kind_their_name_says(tmp_path, suffix):
     file = tmp_path / f"errors{suffix}"

@@ -22,6 +22,7 @@ ALIGNED: Final = "#e8921e"
 _INK: Final = "#2b3038"
 _FAINT: Final = "#d9dde3"
 _GREY: Final = "#6b7280"
+_TITLE: Final = 60
 _STYLE: Final[dict[str, Any]] = {"color": _INK, "fontsize": 10}
 
 
@@ -48,9 +49,16 @@ def _dress(axes: Axes, grid: str) -> None:
 
 
 def _bars(
-    axes: Axes, labels: Sequence[str], pairs: Sequence[Sequence[float]], means: Sequence[float]
+    axes: Axes,
+    labels: Sequence[str],
+    pairs: Sequence[Sequence[float]],
+    means: Sequence[float],
+    rows: int,
 ) -> None:
-    """Two horizontal bars for each label, with their values, and lines where the means are."""
+    """Two horizontal bars for each label, with their values, and lines where the means are.
+
+    There is room for so many ``rows``, that bars are as thick in every panel.
+    """
     places = np.arange(len(labels))
     largest = max(
         (value for values in pairs for value in values if math.isfinite(value)), default=1
@@ -73,7 +81,7 @@ def _bars(
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
             )
     axes.set_yticks(places, labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_ylim(rows - 0.4, -0.6)
     axes.set_xlim(0, largest * 1.1)
     axes.set_xlabel("mm", **_STYLE)
     _dress(axes, "x")
@@ -104,14 +112,16 @@ def evaluation_figure(
         list(per_action),
         [[float(errors[key]) for errors in per_action.values()] for key in ("mpjpe", "pa_mpjpe")],
         total,
+        rows,
     )
     left.set_title("by action (dashed: mean of the actions)", loc="left", **_STYLE)
-    by_joint = [[float(per_joint[key][joint]) for joint in joints] for key in per_joint]
+    by_joint = [[float(per_joint[key][joint]) for joint in joints] for key in ("mpjpe", "pa_mpjpe")]
     _bars(
         right,
         [joint.replace("_", " ") for joint in joints],
         by_joint,
         [float(np.mean(values)) for values in by_joint],
+        rows,
     )
     right.set_title("by joint (dashed: mean of the joints)", loc="left", **_STYLE)
     handles, _ = left.get_legend_handles_labels()
@@ -130,6 +140,8 @@ def evaluation_figure(
 
 def _head(figure: Figure, title: str, caption: str) -> None:
     """Title in large letters, caption in small ones under it."""
+    if len(title) > _TITLE:
+        title = f"{title[: _TITLE // 2]}…{title[-_TITLE // 2 + 1 :]}"
     if title:
         figure.suptitle(title, x=0.012, ha="left", fontsize=14, color=_INK, fontweight="bold")
     if caption:
