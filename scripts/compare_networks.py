@@ -4,9 +4,10 @@
     python scripts/compare_networks.py --mocap DIR --out runs/compare
 
 Every network sees the same number of synthetic poses (handcrafted D-GridConv, static GridConv, a
-residual MLP of as many parameters, and the learnable grid, trained and frozen at its prior) with
-the same optimiser and schedule; each seed is one run. Errors are those on DIR/bench_test.npz. Runs
-are kept in OUT/runs.jsonl and not repeated; at the end a Markdown table is printed.
+residual MLP of as many parameters, and the learnable grid, trained and frozen at its standard or a
+random prior) with the same optimiser and schedule; each seed is one run. Errors are those on
+DIR/bench_test.npz. Runs are kept in OUT/runs.jsonl and not repeated; at the end a Markdown table
+is printed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_networ
 from gridpose.lifting.normalise import normalise
 from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
 
-NETWORKS = ("mlp", "gridconv", "dgridconv", "frozen grid", "learned grid")
+NETWORKS = (
+    "mlp",
+    "gridconv",
+    "dgridconv",
+    "frozen grid",
+    "learned grid",
+    "frozen random grid",
+    "learned random grid",
+)
 WARM_UP_STEPS = 200
 DECAY_SHARE = 0.3
 TEMPERATURE_SHARE = 0.1
@@ -73,9 +82,11 @@ def make(name: str, hidden: int) -> LiftingNetwork | ResidualMLP:
         return build_network(NetworkConfig("gridconv", hidden=hidden, dropout=0.0))
     if name == "dgridconv":
         return build_network(config)
-    network = build_network(NetworkConfig("dgridconv_autogrids", hidden=hidden, dropout=0.0))
+    prior = "random_prob" if "random" in name else "standard"
+    config = NetworkConfig("dgridconv_autogrids", hidden=hidden, dropout=0.0, prior=prior)
+    network = build_network(config)
     assert network.sgt_layer is not None
-    network.sgt_layer.sgt_trans_mat.requires_grad_(name == "learned grid")
+    network.sgt_layer.sgt_trans_mat.requires_grad_(name.startswith("learned"))
     return network
 
 
