@@ -196,7 +196,6 @@ def train_command(
       gridpose train --input hrnet --lifting_model dgridconv --padding_mode c z --exp hrnet
       gridpose train --input hrnet --lifting_model dgridconv --padding_mode c z --exp hrnet --resume
       torchrun --nproc-per-node 8 --no-python gridpose train --input gt --exp gt
-      gridpose eval --input hrnet --load checkpoint/hrnet/best.safetensors
     """  # noqa: D301
     from typing import cast
 
