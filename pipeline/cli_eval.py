@@ -206,7 +206,11 @@ def evaluate_command(
         bool, typer.Option("--flip-test", help="Average with the answer to the mirrored person.")
     ] = False,
     lifting_model: Annotated[
-        ModelName | None, typer.Option(help="What the checkpoint must be.")
+        ModelName | None,
+        typer.Option(
+            metavar="MODEL",
+            help="What the checkpoint must be: gridconv, dgridconv, dgridconv_autogrids.",
+        ),
     ] = None,
     padding_mode: Annotated[
         tuple[str, str] | None,

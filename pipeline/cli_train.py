@@ -117,7 +117,10 @@ def train_command(
     ckpt: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Runs are folders in this one.")
     ] = Path("checkpoint"),
-    lifting_model: Annotated[ModelName, typer.Option(help="Which network.")] = ModelName.gridconv,
+    lifting_model: Annotated[
+        ModelName,
+        typer.Option(metavar="MODEL", help="gridconv, dgridconv or dgridconv_autogrids."),
+    ] = ModelName.gridconv,
     hidsize: Annotated[int, typer.Option(min=1, help="Channels.")] = 256,
     num_block: Annotated[int, typer.Option(min=0, help="Residual blocks.")] = 2,
     padding_mode: Annotated[
