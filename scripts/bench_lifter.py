@@ -139,13 +139,18 @@ def compare(
     name: str, literal: Callable[[], None], ours: Callable[[], None], seconds: float
 ) -> None:
     """Run both in turn until the time is up (at least three rounds) and print the medians."""
+    on_gpu = torch.cuda.is_available()
     literal(), ours()
     times: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < 3:
         for function, spent in zip((literal, ours), times, strict=True):
+            if on_gpu:
+                torch.cuda.synchronize()
             started = time.perf_counter()
             function()
+            if on_gpu:
+                torch.cuda.synchronize()
             spent.append(1000 * (time.perf_counter() - started))
     first, second = (statistics.median(spent) for spent in times)
     ratios = [a / b for a, b in zip(*times, strict=True)]
@@ -160,26 +165,30 @@ def main(
     hidden: int = 256,
     padding: Annotated[str, typer.Option(help="two letters of c, z, r")] = "cz",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     seconds: Annotated[float, typer.Option(help="time for each line")] = 10.0,
 ) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     config = NetworkConfig(hidden=hidden, padding_mode=tuple(padding))  # type: ignore[arg-type]
-    ours: LiftingNetwork = build_network(config)
-    literal = LiteralNetwork(config)
+    ours: LiftingNetwork = build_network(config).to(device)
+    literal = LiteralNetwork(config).to(device)
     literal.load_state_dict(ours.state_dict())
 
-    print(f"{hidden} channels, padding {padding}, {torch.get_num_threads()} threads, CPU float32")
+    print(
+        f"{hidden} channels, padding {padding}, {torch.get_num_threads()} threads, {device} float32"
+    )
     for batch in (1, 32, 1000):
-        grid = torch.randn(batch, 2, 5, 5)
+        grid = torch.randn(batch, 2, 5, 5, device=device)
         with torch.inference_mode():
             gap = (literal.eval()(grid) - ours.eval()(grid)).abs().max().item()
         assert gap < 1e-4, f"the networks disagree by {gap}"
         compare(
             f"inference, batch {batch}", inference(literal, grid), inference(ours, grid), seconds
         )
-    grid, target = torch.randn(200, 2, 5, 5), torch.randn(200, 3, 5, 5)
+    grid = torch.randn(200, 2, 5, 5, device=device)
+    target = torch.randn(200, 3, 5, 5, device=device)
     compare(
         "training step, batch 200",
         training_step(literal, grid, target),
