@@ -11,19 +11,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from gridpose.core import InputError, MissingError, UsageError
+from gridpose.core import GridposeError, InputError, MissingError, UsageError
 from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
 from gridpose.lifting.dataset import (
     PoseDataset,
@@ -36,6 +37,7 @@ from gridpose.lifting.device_batches import DeviceBatches
 from gridpose.lifting.lifter import load_lifter, resolve_device
 from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.training_parts import (
+    LOG_EVERY,
     Evaluator,
     LiftingRunner,
     Loss,
@@ -44,12 +46,14 @@ from gridpose.lifting.training_parts import (
     Results,
     Row,
     State,
+    SteppedRate,
     TemperatureSchedule,
     TrainingModel,
     ValidationLoop,
     temperature_of,
     training_batches,
     validation_batches,
+    writing,
 )
 from gridpose.storage import replacing
 
@@ -57,6 +61,8 @@ SelectOn = Literal["val", "test"]
 STATE = "state.pth"
 CURVES = "curves.csv"
 CONFIG = "config.json"
+BEST, LAST = "best.safetensors", "last.safetensors"
+MAX_SEED = 2**31 - 1
 
 # What may differ between a run and its continuation.
 _FREE = ("epochs", "device", "test_batch", "resume", "overwrite", "load", "data", "run")
@@ -147,13 +153,41 @@ def _processes(device: torch.device) -> Iterator[torch.device]:
         yield device
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(device)
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            raise GridposeError(
+                f"process {_rank()} ends because another one did; that one says why"
+            ) from error
+        raise
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _first_process_first() -> Iterator[None]:
+    """The first process runs the block, then the others do; its error is the error of all."""
+    if not torch.distributed.is_initialized():
+        yield
+        return
+    failed: list[GridposeError | None] = [None]
+    if _rank() > 0:
+        torch.distributed.broadcast_object_list(failed)
+        if failed[0] is not None:
+            raise failed[0]
+        yield
+        return
+    try:
+        yield
+    except GridposeError as error:
+        failed[0] = error
+        raise
+    finally:
+        torch.distributed.broadcast_object_list(failed)
 
 
 def _check(options: TrainOptions, device: torch.device) -> None:
@@ -168,8 +202,12 @@ def _check(options: TrainOptions, device: torch.device) -> None:
         "--temp-epoch": options.temperature_epochs,
     }
     for name, value in positive.items():
-        if not value > 0:
-            raise UsageError(f"{name} {value}: must be more than 0")
+        if not 0 < value < math.inf:
+            raise UsageError(f"{name} {value}: must be a number above 0")
+    if not 0 <= options.grid_lr < math.inf:
+        raise UsageError(f"--grid-lr {options.grid_lr}: must be a number, at least 0")
+    if not 0 <= options.seed <= MAX_SEED:
+        raise UsageError(f"--seed {options.seed}: must lie between 0 and {MAX_SEED}")
     if options.ema is not None and not 0 < options.ema < 1:
         raise UsageError(f"--ema {options.ema}: must lie between 0 and 1")
     if options.network.kind != "dgridconv_autogrids" and options.network.grid_shape != (5, 5):
@@ -213,12 +251,36 @@ def _prepare_folder(options: TrainOptions, described: dict[str, Any]) -> list[Ro
         UsageError: it has another run's results, or was started with other options or data.
         MissingError: there is nothing to go on from, or the folder cannot be written.
     """
-    run, config = options.run, options.run / CONFIG
+    run, rows = options.run, []
     if options.resume:
-        if not (run / STATE).is_file() or not config.is_file():
+        if not (run / STATE).is_file() or not (run / CONFIG).is_file():
             raise MissingError(f"{run}: no training to go on with (no {STATE}); leave --resume out")
-        before = json.loads(config.read_text())
-        now = json.loads(json.dumps(described))
+        _compare(run, described)
+        rows = _read_rows(run / CURVES)
+    elif not options.overwrite and any((run / name).exists() for name in (STATE, BEST, LAST)):
+        raise UsageError(
+            f"{run}: has a training already; --resume goes on with it, --overwrite starts anew, "
+            "--exp NAME takes another folder"
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        for unfinished in run.glob(".*.part.*"):  # of a run that was killed
+            unfinished.unlink()
+        if not options.resume:
+            for name in (STATE, CURVES, "curves.png", BEST, LAST):
+                (run / name).unlink(missing_ok=True)
+        with replacing(run / CONFIG) as partial:
+            partial.write_text(json.dumps(described, indent=1))
+    except OSError as error:
+        raise MissingError(f"{run}: cannot be written ({error.strerror})") from error
+    return rows
+
+
+def _compare(run: Path, described: dict[str, Any]) -> None:
+    """Raises: UsageError: a run was started with other options or data."""
+    now = json.loads(json.dumps(described))
+    try:
+        before = json.loads((run / CONFIG).read_text())
         differing = [
             name
             for name, value in now["options"].items()
@@ -226,34 +288,31 @@ def _prepare_folder(options: TrainOptions, described: dict[str, Any]) -> list[Ro
         ]
         if before["data"]["sha256"] != now["data"]["sha256"]:
             differing.append("the data")
-        if differing:
-            raise UsageError(
-                f"{run}: was started with other values of {', '.join(differing)}; give the same, "
-                "or train into another folder (--exp)"
-            )
-        return _read_rows(run / CURVES)
-    if (run / STATE).exists() and not options.overwrite:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run / CONFIG}: damaged, so this training cannot go on; --overwrite starts anew"
+        ) from error
+    if differing:
         raise UsageError(
-            f"{run}: has a training already; --resume goes on with it, --overwrite starts anew, "
-            "--exp NAME takes another folder"
+            f"{run}: was started with other values of {', '.join(differing)}; give the same, "
+            "or train into another folder (--exp)"
         )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        for name in (STATE, CURVES, "curves.png", "best.safetensors", "last.safetensors"):
-            (run / name).unlink(missing_ok=True)
-        with replacing(config) as partial:
-            partial.write_text(json.dumps(described, indent=1))
-    except OSError as error:
-        raise MissingError(f"{run}: cannot be written ({error.strerror})") from error
-    return []
 
 
 def _read_rows(file: Path) -> list[Row]:
-    with file.open(newline="") as stream:
-        return [
-            {n: int(value) if n == "epoch" else float(value) for n, value in row.items() if value}
-            for row in csv.DictReader(stream)
-        ]
+    try:
+        with file.open(newline="") as stream:
+            rows = [
+                {n: int(value) if n == "epoch" else float(value) for n, value in row.items()}
+                for row in csv.DictReader(stream)
+            ]
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("not an epoch a row")
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file}: damaged, so this training cannot go on; --overwrite starts anew"
+        ) from error
+    return rows
 
 
 def _write_rows(file: Path, rows: list[Row]) -> None:
@@ -267,7 +326,7 @@ def _write_rows(file: Path, rows: list[Row]) -> None:
 def _network(options: TrainOptions) -> LiftingNetwork:
     torch.manual_seed(options.seed)
     network = build_network(options.network)
-    if options.load is not None:
+    if options.load is not None and not options.resume:
         config = options.network
         lifter = load_lifter(
             options.load,
@@ -353,7 +412,11 @@ def train(
     """
     device = resolve_device(options.device)
     _check(options, device)
-    with _processes(device) as device:
+    with (
+        # What the caller draws at random afterwards is none of our business.
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        _processes(device) as device,
+    ):
         return _train(options, device, on_start, on_step, on_epoch, verbose)
 
 
@@ -366,23 +429,19 @@ def _train(
     verbose: bool,
 ) -> TrainResult:
     first_process = _rank() == 0
-    distributed = torch.distributed.is_initialized()
-    if not first_process:  # the first one makes the cache of the data for all
-        torch.distributed.barrier()
-    data = load_dataset(options.data, "train", exclude_drift=False)
-    if options.select_on == "test":
-        drift = default_exclude_drift("test", options.data.name)
-        held = load_dataset(options.data, "test", exclude_drift=drift)
-    else:
-        data, held = split_performances(data, options.val_share)
-    network = _network(options)
-    described = _described(options, data, held)
     rows: list[Row] = []
-    if first_process:
-        rows = _prepare_folder(options, described)
-        on_start(described)
-        if distributed:
-            torch.distributed.barrier()
+    with _first_process_first():  # it makes the cache of the data for all
+        data = load_dataset(options.data, "train", exclude_drift=False)
+        if options.select_on == "test":
+            drift = default_exclude_drift("test", options.data.name)
+            held = load_dataset(options.data, "test", exclude_drift=drift)
+        else:
+            data, held = split_performances(data, options.val_share)
+        network = _network(options)
+        described = _described(options, data, held)
+        if first_process:
+            rows = _prepare_folder(options, described)
+            on_start(described)
 
     grids = network.sgt_layer is None
     batches = DeviceBatches(
@@ -394,11 +453,13 @@ def _train(
         del rows[int(row["epoch"]) - 1 :]  # what a killed run may have written beyond its state
         rows.append(row)
         checkpoint = _checkpoint(options, current, row, described)
-        for name in ("best", "last") if is_best else ("last",):
-            with replacing(options.run / f"{name}.safetensors") as partial:
+        for name in (BEST, LAST) if is_best else (LAST,):
+            with writing(options.run / name) as partial:
                 save_checkpoint(checkpoint, partial)
         _write_rows(options.run / CURVES, rows)
-        on_epoch(rows, is_best)
+
+    def epoch_done() -> None:
+        on_epoch(rows, all(row["mpjpe"] > rows[-1]["mpjpe"] for row in rows[:-1]))
 
     hooks: list[Any] = [
         RepeatableEpochs(options.seed),
@@ -409,13 +470,13 @@ def _train(
         State(options.run / STATE),
     ]
     if first_process:
-        hooks.append(Progress(on_step))
+        hooks.append(Progress(on_step, epoch_done))
     if options.ema is not None:
         hooks.append({"type": "EMAHook", "momentum": 1 - options.ema})
     backends = [{"type": "LocalVisBackend"}]
-    if find_spec("tensorboard") is not None:
+    with contextlib.suppress(ImportError):
+        import_module("torch.utils.tensorboard")
         backends.append({"type": "TensorboardVisBackend"})
-    milestones = list(range(1, options.epochs, options.lr_decay))
     # mmengine's log goes to stdout, which is for results.
     with contextlib.redirect_stdout(sys.stderr):
         runner = LiftingRunner(
@@ -429,24 +490,34 @@ def _train(
             val_evaluator=Evaluator(held.actions()),
             optim_wrapper=_optimizer(options, network),
             param_scheduler={
-                "type": "MultiStepLR",
-                "by_epoch": True,
-                "milestones": milestones,
+                "type": SteppedRate,
+                "end": sys.maxsize,  # else it would be in the state that the epochs end here
+                "decay": options.lr_decay,
                 "gamma": options.lr_gamma,
             },
-            default_hooks={"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 50}},
+            default_hooks={
+                "checkpoint": None,
+                "logger": {"type": "LoggerHook", "interval": LOG_EVERY},
+            },
             custom_hooks=hooks,
             log_processor={"window_size": 1},
             log_level="INFO" if verbose else "ERROR",
             visualizer={"type": "Visualizer", "vis_backends": backends},
-            launcher="pytorch" if distributed else "none",
+            launcher="pytorch" if torch.distributed.is_initialized() else "none",
             load_from=str(options.run / STATE) if options.resume else None,
             resume=options.resume,
             randomness={"seed": options.seed},
             # mmengine keeps state under this name for the whole process.
             experiment_name=uuid.uuid4().hex,
         )
-        runner.train()
+        try:
+            runner.train()
+        except BrokenPipeError:  # whoever read our messages has gone
+            raise
+        except OSError as error:
+            raise MissingError(f"{options.run}: cannot be written ({error.strerror})") from error
+        finally:
+            runner.close()
     best = min(rows, key=lambda row: row["mpjpe"]) if rows else {}
-    names = ("best.safetensors", "last.safetensors", STATE, CURVES, CONFIG)
+    names = (BEST, LAST, STATE, CURVES, CONFIG)
     return TrainResult(rows, best, [options.run / name for name in names])

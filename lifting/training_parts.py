@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import math
-import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import broadcast, get_dist_info, get_rank, get_world_size
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.optim import _ParamScheduler
+from mmengine.registry import DefaultScope
 from mmengine.runner import BaseLoop, Runner
+from mmengine.visualization import Visualizer
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gridpose.core import DoubleArray, FloatArray
+from gridpose.core import DoubleArray, FloatArray, InputError, MissingError, UsageError
+from gridpose.lifting import safe_pickle
 from gridpose.lifting.device_batches import DeviceBatches
 from gridpose.lifting.metrics import mpjpe, pa_mpjpe
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.shared_batch_norm import share_batch_norm
+from gridpose.storage import replacing
 
 Loss = Literal["l2", "l1", "sqrtl2"]
 """Mean squared error; mean absolute error; mean Euclidean distance of joints (or cells)."""
@@ -31,7 +39,23 @@ Loss = Literal["l2", "l1", "sqrtl2"]
 Row = dict[str, float]
 """One epoch's figures by name."""
 
-_LOSS_EVERY = 50
+LOG_EVERY = 50
+"""Steps between two lines of the log."""
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[Path]:
+    """``replacing`` for writers in native code, which have errors of their own for a full disk.
+
+    Raises:
+        MissingError: the disk said no.
+    """
+    try:
+        with replacing(file) as partial:
+            yield partial
+    except (RuntimeError, SafetensorError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise MissingError(f"{file}: cannot be written ({why}); is the disk full?") from error
 
 
 class EpochOrder(Sampler[Tensor]):
@@ -119,17 +143,16 @@ class TrainingModel(BaseModel):
         self._sum: Tensor | None = None
         self._poses = self._steps = 0
 
-    def forward(self, inputs: Tensor, targets: Tensor, mode: str = "loss") -> dict[str, Tensor]:
+    def forward(self, inputs: Tensor, targets: Tensor, mode: str = "loss") -> dict[str, Any]:
         loss = pose_loss(self.network(inputs), targets, self._loss)
-        count = torch.tensor(float(len(inputs)))
-        return {"loss": loss, "poses": count}
+        return {"loss": loss, "poses": len(inputs)}
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, poses = losses["loss"], int(losses["poses"])
+        loss, poses = losses["loss"], losses["poses"]
         self._sum = poses * loss.detach() + (0 if self._sum is None else self._sum)
         self._poses += poses
         self._steps += 1
-        logged = {"loss": loss.detach()} if self._steps % _LOSS_EVERY == 0 else {}
+        logged = {"loss": loss.detach()} if self._steps % LOG_EVERY == 0 else {}
         return loss, logged
 
     def take_mean_loss(self) -> float:
@@ -138,7 +161,7 @@ class TrainingModel(BaseModel):
         both = torch.stack((self._sum.double(), self._sum.new_tensor(self._poses).double()))
         if get_world_size() > 1:
             torch.distributed.all_reduce(both)
-        self._sum, self._poses = None, 0
+        self._sum, self._poses, self._steps = None, 0, 0
         total, poses = both.tolist()
         return float(total / poses)
 
@@ -150,10 +173,10 @@ class _Weighted(MMDistributedDataParallel):
         with optim_wrapper.optim_context(self):
             losses = self(**data, mode="loss")
         loss, logged = self.module.parse_losses(losses)
-        counts = losses["poses"].to(loss.device)
-        total = counts.clone()
+        poses = losses["poses"]
+        total = torch.full((), float(poses), device=loss.device)
         torch.distributed.all_reduce(total)
-        optim_wrapper.update_params(loss * (counts * get_world_size() / total))
+        optim_wrapper.update_params(loss * (poses * get_world_size() / total))
         return dict(logged)
 
 
@@ -177,8 +200,58 @@ class LiftingRunner(Runner):
             )
         return wrapped
 
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Not mmengine's, which changes settings of the whole process.
+
+        These are the start method of child processes, OpenCV's threads and the number of files.
+        """
+        self._rank, self._world_size = get_dist_info()
+        now = torch.tensor(time.time(), dtype=torch.float64)
+        broadcast(now)  # one log folder for all processes
+        self._timestamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(now.item()))
+
+    def set_randomness(
+        self, seed: int, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Nothing here uses the generators of Python and NumPy that mmengine seeds."""
+        self._seed, self._deterministic = seed, deterministic
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """``config.json`` has the versions; mmengine would ask the compilers for theirs, slowly."""
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
+        """Read the state without executing anything in it."""
+        checkpoint = safe_pickle.load(Path(filename))
+        for name in ("meta", "state_dict", "optimizer", "param_schedulers", "message_hub"):
+            checkpoint[name]  # mmengine would go on without some of them
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model: nn.Module = self.training_model
+        model.load_state_dict(checkpoint["state_dict"])
+        self._has_loaded = True
+        return checkpoint
+
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        super().resume(filename, map_location=self._device)
+        """Go on from a state.
+
+        Raises:
+            InputError: it is damaged, or another network's.
+        """
+        try:
+            super().resume(filename, map_location="cpu")
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{filename}: damaged, training cannot go on from it; --overwrite starts anew"
+            ) from error
+
+    def close(self) -> None:
+        """Close the logs, and forget what mmengine keeps under this run's name."""
+        with suppress(OSError):  # a full disk, and then it has been told
+            self.visualizer.close()
+        for handler in self.logger.handlers:
+            with suppress(OSError):
+                handler.close()
+        for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
+            kind._instance_dict.pop(self.experiment_name, None)
 
     @property
     def training_model(self) -> TrainingModel:
@@ -227,6 +300,11 @@ class ValidationLoop(BaseLoop):
             lifted.append(network.lift(batch["inputs"]))
             wanted.append(batch["targets"])
         predicted, target = (torch.cat(parts).cpu().numpy() for parts in (lifted, wanted))
+        if not np.isfinite(predicted).all():
+            raise UsageError(
+                f"the training diverged in epoch {runner.epoch} (the network answers no numbers); "
+                "a lower --lr may help"
+            )
         metrics = action_means(predicted, target, self._evaluator.actions)
         runner.call_hook("after_val_epoch", metrics=metrics)
         runner.call_hook("after_val")
@@ -271,11 +349,35 @@ class TemperatureSchedule(Hook):
         )
 
 
-class Progress(Hook):
-    """Tells how many steps of the epoch are done."""
+class SteppedRate(_ParamScheduler):
+    """Multiplies the learning rate by ``gamma`` after epochs 1, 1 + decay, 1 + 2 decay and so on.
 
-    def __init__(self, report: Callable[[int, int, int], None]) -> None:
-        self._report = report
+    Unlike mmengine's ``MultiStepLR`` it needs no list of these epochs, which would go into the
+    state and end where the epochs first asked for end.
+    """
+
+    def __init__(self, optimizer: Any, decay: int, gamma: float, **kwargs: Any) -> None:
+        self.decay, self.gamma = decay, gamma
+        super().__init__(optimizer, "lr", **kwargs)
+
+    def _get_value(self) -> list[float]:
+        falls = self.last_step > 0 and (self.last_step - 1) % self.decay == 0
+        factor = self.gamma if falls else 1.0
+        return [group[self.param_name] * factor for group in self.optimizer.param_groups]
+
+
+class Progress(Hook):
+    """Tells how many steps of the epoch are done, and when an epoch's results are safe."""
+
+    priority = "LOWEST"
+
+    def __init__(
+        self, report: Callable[[int, int, int], None], epoch_done: Callable[[], None]
+    ) -> None:
+        self._report, self._epoch_done = report, epoch_done
+
+    def after_val_epoch(self, runner: Runner, metrics: Row | None = None) -> None:
+        self._epoch_done()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -297,7 +399,9 @@ class Results(Hook):
         self._write = write
 
     def after_train_epoch(self, runner: Runner) -> None:
-        runner.message_hub.update_info("mean_loss", runner.training_model.take_mean_loss())
+        loss = runner.training_model.take_mean_loss()
+        runner.message_hub.update_info("mean_loss", loss)
+        runner.message_hub.update_scalar("val/mean_loss", loss)  # the log has it beside the figures
         rate = runner.optim_wrapper.optimizer.param_groups[0]["lr"]
         runner.message_hub.update_info("epoch_lr", rate)
 
@@ -345,7 +449,6 @@ class State(Hook):
     def after_val_epoch(self, runner: Runner, metrics: Row | None = None) -> None:
         if get_rank() != 0:
             return
-        partial = self._file.with_suffix(".part")
         meta = {"epoch": runner.epoch, "iter": runner.iter}
-        runner.save_checkpoint(str(partial.parent), partial.name, meta=meta)
-        os.replace(partial, self._file)
+        with writing(self._file) as partial:
+            runner.save_checkpoint(str(partial.parent), partial.name, meta=meta)

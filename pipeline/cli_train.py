@@ -174,7 +174,7 @@ def train_command(
         Path | None, typer.Option(metavar="FILE", help="Checkpoint to start from.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all random numbers.")] = 0,
     device: Device = "auto",
     precision: Annotated[
         PrecisionName, typer.Option(help="fp16 and bf16: mixed precision, on a GPU.")
