@@ -174,7 +174,7 @@ def test_words(run, folder):
     assert "(test)" in result.stderr
 
 
-@pytest.mark.parametrize("option", ["--quiet", "--verbose"])
+@pytest.mark.parametrize("option", ["--quiet", pytest.param("--verbose", marks=pytest.mark.slow)])
 def test_streams(root, tmp_path, option):
     """In a process of its own, as libraries may write past Python's streams."""
     command = [sys.executable, "-c", "from gridpose.pipeline.cli import main; main()", "train"]
@@ -194,8 +194,10 @@ def figures(result):
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("kind", ["gridconv", "dgridconv", "dgridconv_autogrids"])
-@pytest.mark.parametrize("data", ["gt", "hrnet"])
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [("gridconv", "gt"), ("dgridconv", "hrnet"), ("dgridconv_autogrids", "hrnet")],
+)
 def test_eval_gives_the_same_figures(run, invoke, root, folder, kind, data):
     options = ("--lifting_model", kind, "--input", data, "--select-on", "test", "--json")
     best = figures(run(*options, "--temperature-schedule", "linear", "--lr", "0.01"))["best"]
@@ -279,9 +281,17 @@ def test_help_is_light():
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_interrupted_and_resumed(run, root, tmp_path, folder, number, code):
-    command = [sys.executable, "-c", "from gridpose.pipeline.cli import main; main()", "train"]
+    # Tests that run in the background of a shell would hand on that Ctrl-C is ignored.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from gridpose.pipeline.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "train"]
     command += ["--data_rootdir", root, "--ckpt", tmp_path / "runs", *SMALL, "--epoch", 5000]
     process = subprocess.Popen(
         [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
