@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from gridpose.core import InputError, MissingError, UsageError
@@ -73,7 +73,8 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path, dtype: torch.dtype = tor
         name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for name, value in checkpoint.state.items()
     }
-    save_file(state, file, metadata)
+    # Not save_file, whose files only their owner may read, whatever the umask.
+    file.write_bytes(save(state, metadata))
 
 
 def _architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:

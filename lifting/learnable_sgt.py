@@ -97,7 +97,8 @@ def assign(scores: Tensor, *, keep_joints: bool) -> Tensor:
         # On a GPU, asking would stall it longer than the rounds take.
         if scores.device.type == "cpu" and not torch.compiler.is_compiling() and fewest > 0:
             break
-        price = best - scores[:, lost]
+        # Not scores[:, lost], which reads the index back to the host.
+        price = best - scores.index_select(1, lost.reshape(1))[:, 0]
         price = price.masked_fill(cells_of_joint[joint_of_cell] < 2, torch.inf)
         taken = (torch.arange(len(scores), device=scores.device) == price.argmin()) & (fewest == 0)
         joint_of_cell = torch.where(taken, lost, joint_of_cell)

@@ -20,6 +20,7 @@ from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpo
 from gridpose.lifting.layers import PaddingModes
 from gridpose.lifting.network import Kind
 from gridpose.lifting.normalise import Scheme, normalise
+from gridpose.lifting.published import read_published
 
 Precision = Literal["fp32", "fp16", "bf16"]
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -238,11 +239,9 @@ def load_lifter(
             if shipped
             else Path(name_or_file)
         )
-        if is_safetensors(file):
+        if file.suffix == ".safetensors" or is_safetensors(file):
             checkpoint = read_checkpoint(file)
         else:
-            from gridpose.lifting.published import read_published
-
             checkpoint, notices = read_published(
                 file,
                 kind=kind,
