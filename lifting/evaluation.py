@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gridpose.core import JOINT_NAMES, AnyArray, DoubleArray, FloatArray, InputError
-from gridpose.lifting import dataset as data
+from gridpose.lifting.data import dataset as data
 from gridpose.lifting.lifter import Lifter
 from gridpose.lifting.metrics import (
     PCK_MM,

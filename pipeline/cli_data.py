@@ -11,8 +11,8 @@ import typer
 from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
 
 if TYPE_CHECKING:
-    from gridpose.lifting.dataset_convert import Conversion
-    from gridpose.lifting.dataset_files import Split
+    from gridpose.lifting.data.convert import Conversion
+    from gridpose.lifting.data.files import Split
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +38,7 @@ DataRoot = Annotated[
 def _check_outputs(folder: Path, splits: tuple[Split, ...], overwrite: bool) -> None:
     """Find out before any work whether the files could be written."""
     from gridpose.core import MissingError, UsageError
-    from gridpose.lifting.dataset_files import dataset_files
+    from gridpose.lifting.data.files import dataset_files
     from gridpose.pipeline.outputs import check_output
 
     if folder.name in ("", ".", ".."):
@@ -116,8 +116,8 @@ def convert(
       gridpose data convert data_3d_h36m.npz -k data_2d_h36m_cpn_ft_h36m_dbb.npz -o data --input cpn
     """  # noqa: D301
     from gridpose.core import InputError
-    from gridpose.lifting.dataset_convert import VideoPose3D, convert_split
-    from gridpose.lifting.dataset_files import Split, write_dataset
+    from gridpose.lifting.data.convert import VideoPose3D, convert_split
+    from gridpose.lifting.data.files import Split, write_dataset
     from gridpose.pipeline.console import Console
 
     console = Console(quiet, verbose, json_output)
@@ -203,8 +203,8 @@ def build(
       gridpose data build mocap_train.npz extra_train.npz -o data --input mocap
       gridpose data build mocap_test.npz -o data --input mocap --split test --noise 5
     """  # noqa: D301
-    from gridpose.lifting.dataset_build import BuildOptions, build_split
-    from gridpose.lifting.dataset_files import write_dataset
+    from gridpose.lifting.data.build import BuildOptions, build_split
+    from gridpose.lifting.data.files import write_dataset
     from gridpose.pipeline.console import Console
 
     console = Console(quiet, verbose, json_output)
@@ -234,7 +234,7 @@ def build(
 
 
 def _show(information: dict[str, Any]) -> str:
-    """What :func:`gridpose.lifting.dataset_info.examine` found, as tables."""
+    """What :func:`gridpose.lifting.data.info.examine` found, as tables."""
     import io
 
     from rich.console import Console as RichConsole
@@ -288,7 +288,7 @@ def info(
       gridpose data info data/hrnet
       gridpose data info data/gt --json
     """  # noqa: D301
-    from gridpose.lifting.dataset_info import examine
+    from gridpose.lifting.data.info import examine
     from gridpose.pipeline.console import Console
 
     information = examine(folder)

@@ -279,7 +279,7 @@ def evaluate_command(
     from typing import cast
 
     from gridpose.lifting import load_lifter
-    from gridpose.lifting.dataset import default_exclude_drift, describe_left_out, load_dataset
+    from gridpose.lifting.data.dataset import default_exclude_drift, describe_left_out, load_dataset
     from gridpose.lifting.evaluation import describe_protocol, evaluate
     from gridpose.lifting.layers import PaddingModes
     from gridpose.pipeline.console import Console, ProgressDisplay

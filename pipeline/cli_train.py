@@ -20,7 +20,8 @@ from gridpose.pipeline.cli_common import (
 from gridpose.pipeline.cli_eval import ModelName
 
 if TYPE_CHECKING:
-    from gridpose.lifting.training import TrainOptions, TrainResult
+    from gridpose.lifting.training.options import TrainOptions
+    from gridpose.lifting.training.training import TrainResult
 
 
 class LossName(str, Enum):
@@ -48,7 +49,7 @@ class TemperatureName(str, Enum):
 def _train(options: TrainOptions, quiet: bool, verbose: bool, json_output: bool) -> None:
     import os
 
-    from gridpose.lifting.training import train
+    from gridpose.lifting.training.training import train
     from gridpose.pipeline.console import Console, ProgressDisplay
     from gridpose.pipeline.job import Progress
     from gridpose.storage import replacing
@@ -205,7 +206,7 @@ def train_command(
     from gridpose.core import MissingError
     from gridpose.lifting.layers import PaddingModes
     from gridpose.lifting.network import NetworkConfig
-    from gridpose.lifting.training import TrainOptions
+    from gridpose.lifting.training.options import TrainOptions
 
     folder = data_rootdir / input_name
     if not folder.is_dir():

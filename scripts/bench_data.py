@@ -25,8 +25,8 @@ import typer
 from torch.utils.data import default_collate
 
 from gridpose.core import NUM_JOINTS, AnyArray
-from gridpose.lifting.dataset import DeviceBatches, load_dataset, write_dataset
-from gridpose.lifting.dataset_files import Key
+from gridpose.lifting.data.dataset import DeviceBatches, load_dataset, write_dataset
+from gridpose.lifting.data.files import Key
 
 # Joints of the cells, row by row; the middle of row 2 is between joints 8 and 9.
 CELLS = (7, 7, 7, 7, 7, 0, 8, 8, 8, 0, 1, 14, -1, 11, 4, 2, 15, 9, 12, 5, 3, 16, 10, 13, 6)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
-from gridpose.lifting.dataset import load_dataset, write_dataset
+from gridpose.lifting.data.dataset import load_dataset, write_dataset
 from gridpose.lifting.evaluation import evaluate
 from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import NetworkConfig

@@ -12,7 +12,7 @@ import pytest
 from training_data import write_data
 
 from gridpose.lifting.network import NetworkConfig
-from gridpose.lifting.training import TrainOptions
+from gridpose.lifting.training.options import TrainOptions
 
 SMALL = ("--hidsize", 16, "--num_block", 1, "--epoch", 2, "--batch", 50, "--device", "cpu")
 
@@ -52,7 +52,7 @@ def asked_for(monkeypatch, invoke, root):
         seen.append(options)
         raise SeenError
 
-    monkeypatch.setattr("gridpose.lifting.training.train", train)
+    monkeypatch.setattr("gridpose.lifting.training.training.train", train)
 
     def asked_for(*options, root=root):
         result = invoke("train", *options, *(("--data_rootdir", root) if root else ()))

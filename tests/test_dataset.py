@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridpose.core import GridposeError, InputError, MissingError
-from gridpose.lifting import dataset_cache, semantic_grid_transform
-from gridpose.lifting.dataset import (
+from gridpose.lifting import semantic_grid_transform
+from gridpose.lifting.data import cache as dataset_cache
+from gridpose.lifting.data.dataset import (
     DeviceBatches,
     Sequence,
     default_exclude_drift,
@@ -598,7 +599,7 @@ def test_a_killed_writer_leaves_nothing_that_is_trusted(folder, tmp_path, load):
 import sys, time
 from pathlib import Path
 import numpy as np
-from gridpose.lifting.dataset import load_dataset
+from gridpose.lifting.data.dataset import load_dataset
 save = np.save
 def slow(file, array, **how):
     save(file, array, **how)

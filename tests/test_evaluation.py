@@ -12,7 +12,7 @@ import torch
 from gridpose.core import JOINT_NAMES, MIRRORED, InputError
 from gridpose.lifting import load_lifter
 from gridpose.lifting.checkpoint import Checkpoint
-from gridpose.lifting.dataset import PoseDataset, Sequence, load_dataset
+from gridpose.lifting.data.dataset import PoseDataset, Sequence, load_dataset
 from gridpose.lifting.evaluation import (
     LeftOut,
     describe_protocol,

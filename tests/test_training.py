@@ -26,14 +26,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training_data import CAMERAS, FRAMES, write_data
 
 from gridpose.core import InputError, MissingError, UsageError
-from gridpose.lifting.dataset import PoseDataset, Sequence, load_dataset
+from gridpose.lifting.data.dataset import PoseDataset, Sequence, load_dataset
 from gridpose.lifting.evaluation import evaluate
 from gridpose.lifting.learnable_sgt import LearnableSGT, prior_matrix
 from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.sgt import semantic_grid_transform
-from gridpose.lifting.training import TrainOptions, split_performances, train
-from gridpose.lifting.training_parts import pose_loss, temperature_at
+from gridpose.lifting.training.options import TrainOptions
+from gridpose.lifting.training.parts import pose_loss, temperature_at
+from gridpose.lifting.training.training import split_performances, train
 
 KINDS = ("gridconv", "dgridconv", "dgridconv_autogrids")
 

@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from training_data import Trainings, write_data
 
-from gridpose.lifting.dataset import load_dataset
+from gridpose.lifting.data.dataset import load_dataset
 from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import NetworkConfig
-from gridpose.lifting.training import TrainOptions
+from gridpose.lifting.training.options import TrainOptions
 
 KINDS = ("gridconv", "dgridconv", "dgridconv_autogrids")
 RESULTS = ("best.safetensors", "last.safetensors", "curves.csv")

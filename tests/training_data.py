@@ -28,7 +28,7 @@ REST = np.array(
 
 def write_data(root: Path) -> Path:
     """``root/gt`` and ``root/hrnet``: 120 poses to train on, 80 to test on."""
-    from gridpose.lifting.dataset import write_dataset
+    from gridpose.lifting.data.dataset import write_dataset
 
     generator = np.random.default_rng(0)
     for name in ("gt", "hrnet"):
@@ -65,7 +65,7 @@ def arm(kill):
     """Kill this process: ``("step", n)`` in the n-th step, ``("before" or "after", n)`` the n-th
     time that a file comes to its name, ``("size", n)`` let no file grow beyond n bytes any more.
     """
-    from gridpose.lifting.training_parts import TrainingModel
+    from gridpose.lifting.training.parts import TrainingModel
 
     what, number = kill
     count = [0]
@@ -106,7 +106,7 @@ def _child(options, kill, at_epoch, environment, errors):
     import torch
 
     from gridpose.core import GridposeError
-    from gridpose.lifting.training import train
+    from gridpose.lifting.training.training import train
 
     os.environ.update(environment)
     torch.set_num_threads(1)
@@ -130,7 +130,9 @@ class Trainings:
 
     def __init__(self, folder: Path) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["__main__", "pytest", "gridpose.lifting.training"])
+        self._context.set_forkserver_preload(
+            ["__main__", "pytest", "gridpose.lifting.training.training"]
+        )
         self._folder, self._count = folder, 0
 
     def start(self, options, kill=None, at_epoch=0, environment=None):

@@ -9,38 +9,42 @@ row for each epoch, ``config.json`` with all options, versions and the hashes of
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
-import math
-import os
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from gridpose.core import GridposeError, InputError, MissingError, UsageError
+from gridpose.core import InputError, MissingError, UsageError
 from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
-from gridpose.lifting.dataset import (
+from gridpose.lifting.data.dataset import (
     PoseDataset,
     Sequence,
     default_exclude_drift,
-    describe_left_out,
     load_dataset,
 )
-from gridpose.lifting.device_batches import DeviceBatches
+from gridpose.lifting.data.device_batches import DeviceBatches
 from gridpose.lifting.lifter import load_lifter, resolve_device
-from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
-from gridpose.lifting.training_parts import (
+from gridpose.lifting.network import LiftingNetwork, build_network
+from gridpose.lifting.training.folder import (
+    BEST,
+    CONFIG,
+    CURVES,
+    LAST,
+    STATE,
+    describe_run,
+    prepare_folder,
+    write_rows,
+)
+from gridpose.lifting.training.options import FREE, TrainOptions, check_options
+from gridpose.lifting.training.parts import (
     LOG_EVERY,
     Evaluator,
     LiftingRunner,
-    Loss,
     Progress,
     RepeatableEpochs,
     Results,
@@ -55,52 +59,7 @@ from gridpose.lifting.training_parts import (
     validation_batches,
     writing,
 )
-from gridpose.storage import replacing
-
-SelectOn = Literal["val", "test"]
-STATE = "state.pth"
-CURVES = "curves.csv"
-CONFIG = "config.json"
-BEST, LAST = "best.safetensors", "last.safetensors"
-MAX_SEED = 2**31 - 1
-
-# What may differ between a run and its continuation.
-_FREE = ("epochs", "device", "test_batch", "resume", "overwrite", "load", "data", "run")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What to train on, what, and how; defaults are those of the published code."""
-
-    data: Path
-    """Folder with ``{train,test}_custom_{2d,3d}_unnorm.pth.tar``."""
-    run: Path
-    """Folder for results."""
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    loss: Loss = "l2"
-    epochs: int = 200
-    batch: int = 200
-    test_batch: int = 1000
-    lr: float = 1e-3
-    lr_decay: int = 10
-    lr_gamma: float = 0.96
-    """The learning rate is multiplied by this after epochs 1, 1 + lr_decay, 1 + 2 lr_decay, …"""
-    temperature_schedule: Literal["none", "linear"] = "none"
-    temperature_epochs: int = 10
-    grid_lr: float = 1.0
-    """Learning rate of a learnable grid, as a multiple of the others'."""
-    select_on: SelectOn = "val"
-    val_share: float = 0.05
-    ema: float | None = None
-    """Decay of averaged weights, which are then what is measured and kept."""
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    compile: bool = False
-    load: Path | None = None
-    """Checkpoint to start from."""
-    resume: bool = False
-    overwrite: bool = False
+from gridpose.lifting.training.processes import first_process_first, processes, rank
 
 
 @dataclass(frozen=True)
@@ -140,187 +99,6 @@ def split_performances(dataset: PoseDataset, share: float) -> tuple[PoseDataset,
         dataset.filter(lambda sequence: performance(sequence) not in held),
         dataset.filter(lambda sequence: performance(sequence) in held),
     )
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
-@contextlib.contextmanager
-def _processes(device: torch.device) -> Iterator[torch.device]:
-    """Join the other processes when started by torchrun; answer this process's device."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield device
-        return
-    if device.type == "cuda":
-        device = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-        torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device
-    except RuntimeError as error:
-        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
-            raise GridposeError(
-                f"process {_rank()} ends because another one did; that one says why"
-            ) from error
-        raise
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-@contextlib.contextmanager
-def _first_process_first() -> Iterator[None]:
-    """The first process runs the block, then the others do; its error is the error of all."""
-    if not torch.distributed.is_initialized():
-        yield
-        return
-    failed: list[GridposeError | None] = [None]
-    if _rank() > 0:
-        torch.distributed.broadcast_object_list(failed)
-        if failed[0] is not None:
-            raise failed[0]
-        yield
-        return
-    try:
-        yield
-    except GridposeError as error:
-        failed[0] = error
-        raise
-    finally:
-        torch.distributed.broadcast_object_list(failed)
-
-
-def _check(options: TrainOptions, device: torch.device) -> None:
-    """Raises: UsageError: values that no training can have."""
-    positive = {
-        "--epoch": options.epochs,
-        "--batch": options.batch,
-        "--test-batch": options.test_batch,
-        "--lr": options.lr,
-        "--lr-decay": options.lr_decay,
-        "--lr-gamma": options.lr_gamma,
-        "--temp-epoch": options.temperature_epochs,
-    }
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise UsageError(f"{name} {value}: must be a number above 0")
-    if not 0 <= options.grid_lr < math.inf:
-        raise UsageError(f"--grid-lr {options.grid_lr}: must be a number, at least 0")
-    if not 0 <= options.seed <= MAX_SEED:
-        raise UsageError(f"--seed {options.seed}: must lie between 0 and {MAX_SEED}")
-    if options.ema is not None and not 0 < options.ema < 1:
-        raise UsageError(f"--ema {options.ema}: must lie between 0 and 1")
-    if options.network.kind != "dgridconv_autogrids" and options.network.grid_shape != (5, 5):
-        raise UsageError("only dgridconv_autogrids trains on another grid than 5x5")
-    if options.precision != "fp32" and device.type != "cuda":
-        # Emulated half precision is an order of magnitude slower.
-        raise UsageError(f"--precision {options.precision} needs a GPU; use fp32 on the CPU")
-    if options.precision == "bf16" and not torch.cuda.is_bf16_supported():
-        raise UsageError("this GPU has no bf16; use fp16 or fp32")
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if options.batch < world:
-        raise UsageError(f"--batch {options.batch}: smaller than the number of processes, {world}")
-
-
-def _described(options: TrainOptions, train: PoseDataset, val: PoseDataset) -> dict[str, Any]:
-    """What ``config.json`` says."""
-    values = asdict(options)
-    values.update(data=str(options.data), run=str(options.run))
-    values["load"] = None if options.load is None else str(options.load)
-    return {
-        "options": values,
-        "data": {
-            "sha256": {**train.sha256, **val.sha256},
-            "training": {"sequences": len(train.sequences), "frames": len(train)},
-            "validation": {
-                "split": "test" if options.select_on == "test" else "held out of train",
-                "sequences": [[s.subject, s.action, s.file_name, len(s)] for s in val.sequences],
-                "frames": len(val),
-            },
-            "left_out": [*dict.fromkeys(describe_left_out(train) + describe_left_out(val))],
-        },
-        "notes": [*dict.fromkeys((*train.notes, *val.notes))],
-        "versions": {name: version(name) for name in ("gridpose", "torch", "mmengine", "numpy")},
-    }
-
-
-def _prepare_folder(options: TrainOptions, described: dict[str, Any]) -> list[Row]:
-    """Make the run folder, or check that it can be gone on with; answer the rows so far.
-
-    Raises:
-        UsageError: it has another run's results, or was started with other options or data.
-        MissingError: there is nothing to go on from, or the folder cannot be written.
-    """
-    run, rows = options.run, []
-    if options.resume:
-        if not (run / STATE).is_file() or not (run / CONFIG).is_file():
-            raise MissingError(f"{run}: no training to go on with (no {STATE}); leave --resume out")
-        _compare(run, described)
-        rows = _read_rows(run / CURVES)
-    elif not options.overwrite and any((run / name).exists() for name in (STATE, BEST, LAST)):
-        raise UsageError(
-            f"{run}: has a training already; --resume goes on with it, --overwrite starts anew, "
-            "--exp NAME takes another folder"
-        )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        for unfinished in run.glob(".*.part.*"):  # of a run that was killed
-            unfinished.unlink()
-        if not options.resume:
-            for name in (STATE, CURVES, "curves.png", BEST, LAST):
-                (run / name).unlink(missing_ok=True)
-        with replacing(run / CONFIG) as partial:
-            partial.write_text(json.dumps(described, indent=1))
-    except OSError as error:
-        raise MissingError(f"{run}: cannot be written ({error.strerror})") from error
-    return rows
-
-
-def _compare(run: Path, described: dict[str, Any]) -> None:
-    """Raises: UsageError: a run was started with other options or data."""
-    now = json.loads(json.dumps(described))
-    try:
-        before = json.loads((run / CONFIG).read_text())
-        differing = [
-            name
-            for name, value in now["options"].items()
-            if name not in _FREE and before["options"].get(name) != value
-        ]
-        if before["data"]["sha256"] != now["data"]["sha256"]:
-            differing.append("the data")
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{run / CONFIG}: damaged, so this training cannot go on; --overwrite starts anew"
-        ) from error
-    if differing:
-        raise UsageError(
-            f"{run}: was started with other values of {', '.join(differing)}; give the same, "
-            "or train into another folder (--exp)"
-        )
-
-
-def _read_rows(file: Path) -> list[Row]:
-    try:
-        with file.open(newline="") as stream:
-            rows = [
-                {n: int(value) if n == "epoch" else float(value) for n, value in row.items()}
-                for row in csv.DictReader(stream)
-            ]
-        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
-            raise ValueError("not an epoch a row")
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{file}: damaged, so this training cannot go on; --overwrite starts anew"
-        ) from error
-    return rows
-
-
-def _write_rows(file: Path, rows: list[Row]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(file) as partial, partial.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        writer.writerows({n: repr(v) for n, v in row.items()} for row in rows)
 
 
 def _network(options: TrainOptions) -> LiftingNetwork:
@@ -379,7 +157,7 @@ def _checkpoint(
             "data_sha256": described["data"]["sha256"],
             "frames": described["data"]["training"]["frames"],
             "selected_on": options.select_on,
-            "options": {k: v for k, v in described["options"].items() if k not in _FREE},
+            "options": {k: v for k, v in described["options"].items() if k not in FREE},
         },
         metrics={name: row[name] for name in ("mpjpe", "pa_mpjpe")},
     )
@@ -411,11 +189,11 @@ def train(
         InputError: bad data or a bad checkpoint to start from.
     """
     device = resolve_device(options.device)
-    _check(options, device)
+    check_options(options, device)
     with (
         # What the caller draws at random afterwards is none of our business.
         torch.random.fork_rng([device] if device.type == "cuda" else []),
-        _processes(device) as device,
+        processes(device) as device,
     ):
         return _train(options, device, on_start, on_step, on_epoch, verbose)
 
@@ -428,9 +206,9 @@ def _train(
     on_epoch: Callable[[list[Row], bool], None],
     verbose: bool,
 ) -> TrainResult:
-    first_process = _rank() == 0
+    first_process = rank() == 0
     rows: list[Row] = []
-    with _first_process_first():  # it makes the cache of the data for all
+    with first_process_first():  # it makes the cache of the data for all
         data = load_dataset(options.data, "train", exclude_drift=False)
         if options.select_on == "test":
             drift = default_exclude_drift("test", options.data.name)
@@ -438,9 +216,9 @@ def _train(
         else:
             data, held = split_performances(data, options.val_share)
         network = _network(options)
-        described = _described(options, data, held)
+        described = describe_run(options, data, held)
         if first_process:
-            rows = _prepare_folder(options, described)
+            rows = prepare_folder(options, described)
             on_start(described)
 
     grids = network.sgt_layer is None
@@ -456,7 +234,7 @@ def _train(
         for name in (BEST, LAST) if is_best else (LAST,):
             with writing(options.run / name) as partial:
                 save_checkpoint(checkpoint, partial)
-        _write_rows(options.run / CURVES, rows)
+        write_rows(options.run / CURVES, rows)
 
     def epoch_done() -> None:
         on_epoch(rows, all(row["mpjpe"] > rows[-1]["mpjpe"] for row in rows[:-1]))

@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 from gridpose.core import NUM_JOINTS, FloatArray, InputError
-from gridpose.lifting.dataset_files import Table, read_table
+from gridpose.lifting.data.files import Table, read_table
 
 _VERSION: Final = 1
 _CHUNK: Final = 1 << 20

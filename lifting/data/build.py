@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from gridpose.core import NUM_JOINTS, PARENTS, DoubleArray, InputError, MissingError, UsageError
-from gridpose.lifting.dataset import SUBJECTS
-from gridpose.lifting.dataset_files import Key, Split
-from gridpose.lifting.h36m_cameras import LENSES, Lens
+from gridpose.lifting.data.dataset import SUBJECTS
+from gridpose.lifting.data.files import Key, Split
+from gridpose.lifting.data.h36m_cameras import LENSES, Lens
 from gridpose.lifting.synthesis import BONE_LENGTHS, assemble
 
 FRAME_PX: Final = 1000

@@ -27,10 +27,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gridpose.core import DoubleArray, FloatArray, InputError, MissingError, UsageError
 from gridpose.lifting import safe_pickle
-from gridpose.lifting.device_batches import DeviceBatches
+from gridpose.lifting.data.device_batches import DeviceBatches
 from gridpose.lifting.metrics import mpjpe, pa_mpjpe
 from gridpose.lifting.network import LiftingNetwork
-from gridpose.lifting.shared_batch_norm import share_batch_norm
+from gridpose.lifting.training.shared_batch_norm import share_batch_norm
 from gridpose.storage import replacing
 
 Loss = Literal["l2", "l1", "sqrtl2"]

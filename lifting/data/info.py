@@ -8,14 +8,14 @@ from typing import Any, Final, get_args
 import numpy as np
 
 from gridpose.core import JOINT_NAMES, NUM_JOINTS, FloatArray, MissingError
-from gridpose.lifting.dataset import (
+from gridpose.lifting.data.dataset import (
     PoseDataset,
     Split,
     default_exclude_drift,
     describe_left_out,
     load_dataset,
 )
-from gridpose.lifting.dataset_files import bone_lengths, dataset_files
+from gridpose.lifting.data.files import bone_lengths, dataset_files
 
 _FRAME_PX: Final = 1002
 """Human3.6M's frames are 1000 px wide and 1000 or 1002 px high."""

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridpose.core import FloatArray, InputError, MissingError
-from gridpose.lifting.dataset_cache import load_table
-from gridpose.lifting.dataset_files import (
+from gridpose.lifting.data.cache import load_table
+from gridpose.lifting.data.device_batches import DeviceBatches
+from gridpose.lifting.data.files import (
     Key,
     Split,
     dataset_files,
     write_dataset,
 )
-from gridpose.lifting.device_batches import DeviceBatches
 from gridpose.storage import cache_dir
 
 __all__ = [

@@ -3,7 +3,7 @@
 VideoPose3D (Pavllo et al., CVPR 2019) keeps Human3.6M as ``data_3d_h36m.npz``, with
 ``positions_3d``: subject -> action -> (N, 32 or 17, 3) metres in world axes, z up; and 2D as
 ``data_2d_h36m_<detector>.npz``, with ``positions_2d``: subject -> action -> four arrays (N, 17, 2)
-of pixels, in the order of :data:`gridpose.lifting.h36m_cameras.LENSES`. Both hold pickled
+of pixels, in the order of :data:`gridpose.lifting.data.h36m_cameras.LENSES`. Both hold pickled
 dictionaries; they are read without running anything in them.
 
 Names are carried over as they are: action ``Walking 1`` seen by camera 54138969 becomes ``(subject,
@@ -27,9 +27,9 @@ from numpy.lib import format as npy
 
 from gridpose.core import MIRRORED, NUM_JOINTS, DoubleArray, InputError, MissingError
 from gridpose.lifting import safe_pickle
-from gridpose.lifting.dataset import SUBJECTS
-from gridpose.lifting.dataset_files import Key, Split, bone_lengths
-from gridpose.lifting.h36m_cameras import LENSES, MOUNTS
+from gridpose.lifting.data.dataset import SUBJECTS
+from gridpose.lifting.data.files import Key, Split, bone_lengths
+from gridpose.lifting.data.h36m_cameras import LENSES, MOUNTS
 
 STATIC_JOINTS: Final = (4, 5, 9, 10, 11, 16, 20, 21, 22, 23, 24, 28, 29, 30, 31)
 """Those of Human3.6M's 32 joints that repeat another one or end a hand or foot. The others are, in

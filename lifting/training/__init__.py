@@ -1,0 +1,1 @@
+"""Training of lifting networks on mmengine's Runner."""
