@@ -321,3 +321,41 @@ def test_a_gpu_takes_half_precision(
 def test_gpu_and_cpu_agree(lifter: Lifter, precision: Any, tolerance: float) -> None:
     poses = load_lifter(device="cuda", precision=precision).lift(PIXELS, SIZE)
     np.testing.assert_allclose(poses, lifter.lift(PIXELS, SIZE), rtol=0, atol=tolerance)
+
+
+def test_the_flip_test_averages_with_the_mirrored_person(lifter) -> None:
+    keypoints = np.random.default_rng(3).normal(0, 1, (5, 17, 2)).astype(np.float32)
+    mirrored = keypoints[:, MIRRORED] * np.float32((-1, 1))
+    plain = lifter.lift_normalized(keypoints)
+    other = lifter.lift_normalized(mirrored)[:, MIRRORED] * np.float32((-1, 1, 1))
+    flipped = lifter.lift_normalized(keypoints, flip_test=True)
+    np.testing.assert_allclose(flipped, (plain + other) / 2, atol=1e-5)
+    assert not np.allclose(flipped, plain, atol=1e-3)
+    back = lifter.lift_normalized(mirrored, flip_test=True)[:, MIRRORED] * np.float32((-1, 1, 1))
+    np.testing.assert_allclose(back, flipped, atol=1e-5)
+
+
+def test_published_lifters_frame_any_video_as_their_training_data() -> None:
+    lifter = load_lifter(Path(__file__).parent / "data/published_gridconv.pth.tar")
+    pixels = np.random.default_rng(0).uniform(200, 800, (4, 17, 2))
+    wanted = lifter.lift_normalized((pixels - 500) / 500)
+    wanted -= wanted[:, :1]
+    np.testing.assert_allclose(lifter.lift(pixels, (1000, 1000)), wanted, atol=1e-5)
+    wide = pixels * 1.92 + (0, (1080 - 1920) / 2)
+    np.testing.assert_allclose(lifter.lift(wide, (1920, 1080)), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"padding_mode": ("c", "x")}, "padding"),
+        ({"padding_mode": ("c",)}, "padding"),
+        ({"kind": "gridconv"}, "lifting model is dgridconv"),
+        ({"grid_shape": (4, 7)}, r"grid shape is \(5, 5\)"),
+    ],
+)
+def test_what_a_lifter_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_lifter("default", **values)

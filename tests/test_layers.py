@@ -1,0 +1,354 @@
+import copy
+import io
+import itertools
+import threading
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_network import Modes, Shape, reference_conv
+from torch import Tensor, nn
+
+from gridpose.lifting.layers import DynamicGridConv, Formulation, GridConv, StaticGridConv
+from gridpose.lifting.network import Kind, LiftingNetwork, NetworkConfig, build_network
+
+torch.set_num_threads(1)
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SHAPES: list[Shape] = [(5, 5), (4, 7), (1, 17), (17, 1), (2, 9), (2, 2), (1, 1)]
+MODE_PAIRS: list[Modes] = list(itertools.product("czr", repeat=2))  # type: ignore[arg-type]
+
+
+def literal(layer: GridConv, x: Tensor, attention: Tensor | None) -> Tensor:
+    """The sum of two convolutions, each with its padding."""
+    height, width = layer.shape
+    image = x.transpose(1, 2).reshape(len(x), x.shape[2], height, width)
+    out = reference_conv(image, layer.weights(), None, layer.padding_mode, attention)
+    bias = layer.bias()
+    cells = out.flatten(2).transpose(1, 2)
+    return cells if bias is None else cells + bias
+
+
+def by_formulation(layer: GridConv, name: Formulation, x: Tensor, a: Tensor | None) -> Tensor:
+    """Without gradients, one pose at a time goes another way than many."""
+    if name == "classes":
+        return layer(x, a)
+    size = 1 if name == "border" else len(x)
+    batches = zip(x.split(size), a.split(size) if a is not None else [None] * len(x), strict=False)
+    with torch.no_grad():
+        return torch.cat([layer(*batch) for batch in batches])
+
+
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 6)) | st.sampled_from(SHAPES),
+    modes=st.sampled_from(MODE_PAIRS),
+    name=st.sampled_from(get_args(Formulation)),
+    kind=st.sampled_from([DynamicGridConv, StaticGridConv]),
+    bias=st.booleans(),
+    with_attention=st.booleans(),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_formulation_equals_two_convolutions(
+    shape: Shape,
+    modes: Modes,
+    name: Formulation,
+    kind: Callable[..., GridConv],
+    bias: bool,
+    with_attention: bool,
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    layer = kind(2, 3, shape, modes, bias=bias).double()
+    cells = shape[0] * shape[1]
+    x = torch.randn(4, cells, 2, dtype=torch.float64)
+    attention = torch.rand(4, 9 * cells, dtype=torch.float64) if with_attention else None
+    answer = by_formulation(layer, name, x, attention)
+    torch.testing.assert_close(answer, literal(layer, x, attention), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [DynamicGridConv, StaticGridConv])
+def test_a_layer_is_exact_in_its_second_derivatives_too(kind: Callable[..., GridConv]) -> None:
+    torch.manual_seed(0)
+    layer = kind(1, 1, (2, 3), ("c", "r")).double()
+    x = torch.randn(1, 6, 1, dtype=torch.float64, requires_grad=True)
+    attention = torch.rand(1, 54, dtype=torch.float64, requires_grad=True)
+
+    def apply(x: Tensor, attention: Tensor) -> Tensor:
+        answer: Tensor = layer(x, attention)
+        return answer
+
+    assert torch.autograd.gradcheck(apply, (x, attention))
+    assert torch.autograd.gradgradcheck(apply, (x, attention))
+
+
+# Kept matrices
+
+
+def layer_in_use() -> tuple[GridConv, Tensor, Callable[[], Tensor]]:
+    torch.manual_seed(0)
+    layer = DynamicGridConv(8, 8, (5, 5), ("c", "z")).eval()
+    x = torch.randn(3, 25, 8)
+
+    def infer() -> Tensor:
+        with torch.no_grad():
+            answer: Tensor = layer(x)
+        return answer
+
+    infer()
+    return layer, x, infer
+
+
+def step(layer: GridConv) -> None:
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
+    layer(torch.randn(2, 25, 8)).square().sum().backward()
+    optimizer.step()
+
+
+def new_data(layer: GridConv) -> None:
+    for parameter in layer.parameters():
+        parameter.data = torch.randn_like(parameter)
+
+
+def write_through_data(layer: GridConv) -> None:
+    for parameter in layer.parameters():
+        parameter.data.mul_(1.5)
+
+
+def swap_as_averaging_does(layer: GridConv) -> None:
+    other = DynamicGridConv(8, 8, (5, 5), ("c", "z"))
+    for mine, theirs in zip(layer.parameters(), other.parameters(), strict=True):
+        kept = theirs.data.clone()
+        theirs.data.copy_(mine.data)
+        mine.data.copy_(kept)
+
+
+def write_without_gradients(layer: GridConv) -> None:
+    with torch.no_grad():
+        layer.weights()[1].add_(0.5)
+
+
+def write_one_value(layer: GridConv) -> None:
+    with torch.no_grad():
+        layer.weights()[0][3, 4, 1, 2] += 1
+
+
+def load(layer: GridConv) -> None:
+    layer.load_state_dict(DynamicGridConv(8, 8, (5, 5), ("c", "z")).state_dict())
+
+
+def train_and_write_one_value_through_data(layer: GridConv) -> None:
+    layer.train()
+    layer.weights()[0].data[3, 4, 1, 2] += 1
+    layer.eval()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        step,
+        new_data,
+        write_through_data,
+        swap_as_averaging_does,
+        write_without_gradients,
+        write_one_value,
+        load,
+        train_and_write_one_value_through_data,
+    ],
+)
+def test_changed_weights_count_at_once(change: Callable[[GridConv], None]) -> None:
+    layer, x, infer = layer_in_use()
+    before = infer()
+    change(layer)
+    with torch.no_grad():
+        expected = literal(layer, x, None)
+    torch.testing.assert_close(infer(), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(expected, before, atol=1e-4)
+
+
+def test_matrices_are_kept_while_weights_stay_and_given_up_for_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+    original = GridConv._matrices
+    monkeypatch.setattr(GridConv, "_matrices", lambda *a: made.append(a[1]) or original(*a))
+    layer, _, infer = layer_in_use()
+    for _ in range(5):
+        infer()
+    assert made == ["strips"]
+    step(layer)
+    infer()
+    assert made == ["strips", "classes", "strips"]
+    layer.train()
+    assert not layer._kept
+
+
+def test_a_copy_and_a_stored_layer_answer_with_their_own_weights() -> None:
+    layer, x, infer = layer_in_use()
+    buffer = io.BytesIO()
+    torch.save(layer, buffer)
+    buffer.seek(0)
+    twin, stored = copy.deepcopy(layer), torch.load(buffer, weights_only=False)
+    before = infer()
+    write_through_data(layer)
+    with torch.no_grad():
+        for other in (twin, stored):
+            torch.testing.assert_close(other(x), before)
+    assert not torch.allclose(infer(), before, atol=1e-3)
+
+
+def test_another_precision_is_taken_up() -> None:
+    layer, x, infer = layer_in_use()
+    before = infer()
+    with torch.no_grad():
+        answer = layer.double()(x.double())
+    assert answer.dtype == torch.float64
+    torch.testing.assert_close(answer.float(), before, rtol=0, atol=1e-5)
+
+
+def test_training_works_after_inference_mode() -> None:
+    layer, x, _ = layer_in_use()
+    with torch.inference_mode():
+        layer(x)
+    layer.train()(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+def test_a_network_built_in_inference_mode_works_in_it() -> None:
+    with torch.inference_mode():
+        network = build_network(NetworkConfig(hidden=16, blocks=1)).eval()
+        poses = torch.randn(3, 17, 2)
+        first = network.lift(poses)
+        for parameter in network.parameters():
+            parameter.mul_(1.1)
+        assert not torch.allclose(network.lift(poses), first)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    network = build_network(NetworkConfig(hidden=16)).eval()
+    poses = torch.randn(6, 17, 2)
+    with torch.no_grad():
+        wanted = network.lift(poses)
+    answers: list[Tensor] = []
+
+    def work() -> None:
+        with torch.no_grad():
+            for size in (1, 2, 6, 3):
+                answers.append(torch.cat([network.lift(part) for part in poses.split(size)]))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 16
+    for answer in answers:
+        torch.testing.assert_close(answer, wanted, rtol=0, atol=1e-5)
+
+
+def test_indices_move_with_the_layer_and_are_not_stored() -> None:
+    layer = StaticGridConv(2, 2, (5, 5), ("c", "z"))
+    assert sorted(layer.state_dict()) == [
+        "donut_conv.bias",
+        "donut_conv.weight",
+        "tablet_conv.bias",
+        "tablet_conv.weight",
+    ]
+    assert {buffer.device.type for buffer in layer.to("meta").buffers()} == {"meta"}
+
+
+# Networks
+
+
+def network_of(kind: Kind, **values: object) -> tuple[LiftingNetwork, Callable[[int], Tensor]]:
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(kind, hidden=16, blocks=1, **values))  # type: ignore[arg-type]
+    shape = (17, 2) if kind == "dgridconv_autogrids" else (2, 5, 5)
+    return network, lambda count: torch.randn(count, *shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 63, 64, 65, 129])
+def test_any_number_of_poses(kind: Kind, count: int) -> None:
+    network, poses = network_of(kind)
+    network.eval()
+    given = poses(count)
+    with torch.no_grad():
+        answer = network(given)
+    with torch.enable_grad():
+        torch.testing.assert_close(answer, network(given).detach(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_of_one_can_be_trained_on(kind: Kind) -> None:
+    network, poses = network_of(kind)
+    network.train()
+    network(poses(1)).square().sum().backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [False, True])
+def test_compiled_networks_answer_the_same(kind: Kind, training: bool) -> None:
+    network, poses = network_of(kind, dropout=0.0)
+    network.train(training)
+    compiled = torch.compile(copy.deepcopy(network), backend="aot_eager")
+    given = poses(6)
+    for _ in range(2):
+        with torch.set_grad_enabled(training):
+            answer, wanted = compiled(given), network(given)
+        torch.testing.assert_close(answer, wanted, rtol=0, atol=1e-5)
+        if training:
+            for output, module in ((answer, compiled), (wanted, network)):
+                module.zero_grad()
+                output.square().sum().backward()
+                torch.optim.SGD(module.parameters(), lr=0.01).step()
+        else:
+            with torch.no_grad():
+                for module in (compiled, network):
+                    for parameter in module.parameters():
+                        parameter.mul_(1.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 7])
+def test_autocast_stays_close(kind: Kind, count: int) -> None:
+    network, poses = network_of(kind)
+    network.eval()
+    given = poses(count)
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            exact = network(given)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                rough = network(given).float()
+        assert ((rough - exact).norm() / exact.norm()).item() < 0.05
+
+
+def test_batch_norm_may_be_replaced() -> None:
+    """As torch does for several GPUs: the network calls what lies under the name."""
+    network, poses = network_of("dgridconv")
+    seen: list[str] = []
+
+    class Watching(nn.Module):
+        def __init__(self, norm: nn.Module, name: str) -> None:
+            super().__init__()
+            self.norm, self.name = norm, name
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(self.name)
+            answer: Tensor = self.norm(x)
+            return answer
+
+    norms = [
+        n for n, m in network.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
+    for name in norms:
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, Watching(network.get_submodule(name), name))
+    network.train()(poses(3))
+    assert sorted(seen) == sorted(norms)
