@@ -340,9 +340,9 @@ def test_published_lifters_frame_any_video_as_their_training_data() -> None:
     pixels = np.random.default_rng(0).uniform(200, 800, (4, 17, 2))
     wanted = lifter.lift_normalized((pixels - 500) / 500)
     wanted -= wanted[:, :1]
-    np.testing.assert_allclose(lifter.lift(pixels, (1000, 1000)), wanted, atol=1e-5)
+    np.testing.assert_allclose(lifter.lift(pixels, (1000, 1000)), wanted, atol=1e-4)
     wide = pixels * 1.92 + (0, (1080 - 1920) / 2)
-    np.testing.assert_allclose(lifter.lift(wide, (1920, 1080)), wanted, atol=1e-4)
+    np.testing.assert_allclose(lifter.lift(wide, (1920, 1080)), wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize(
