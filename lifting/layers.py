@@ -352,7 +352,7 @@ class GridConv(nn.Module, ABC):
         for weight in self.weights():
             if weight.device.type != "cpu" or weight.is_inference():
                 return None
-            flat = weight.detach().view(-1)
+            flat = weight.detach().reshape(-1)  # its memory may be in another order
             probe = flat[:: max(1, flat.numel() // _PROBES)].sum().item()
             parts += [weight.data_ptr(), weight._version, weight.dtype, probe]
         return tuple(parts)

@@ -77,8 +77,8 @@ def prior_matrix(name: str, shape: tuple[int, int]) -> Tensor:
     height, width = shape
     if name == RANDOM_PRIOR:
         return torch.softmax(torch.rand(1, height * width, NUM_JOINTS), dim=-1)
-    cells = torch.from_numpy(prior_cells(name, shape)).flatten()
-    return functional.one_hot(cells, NUM_JOINTS).float()[None]
+    cells = torch.as_tensor(prior_cells(name, shape)).flatten()
+    return functional.one_hot(cells, NUM_JOINTS).to(torch.get_default_dtype())[None]
 
 
 def assign(scores: Tensor, *, keep_joints: bool) -> Tensor:
@@ -99,6 +99,7 @@ def assign(scores: Tensor, *, keep_joints: bool) -> Tensor:
             break
         # Not scores[:, lost], which reads the index back to the host.
         price = best - scores.index_select(1, lost.reshape(1))[:, 0]
+        price = price.nan_to_num()  # scores that are infinite, or too far apart
         price = price.masked_fill(cells_of_joint[joint_of_cell] < 2, torch.inf)
         taken = (torch.arange(len(scores), device=scores.device) == price.argmin()) & (fewest == 0)
         joint_of_cell = torch.where(taken, lost, joint_of_cell)
@@ -125,7 +126,7 @@ class LearnableSGT(nn.Module):
         to_grid = functional.one_hot(chosen, NUM_JOINTS).to(scores.dtype)
         lost = (to_grid.sum(0) == 0).to(scores.dtype)
         if self.training:
-            to_grid = to_grid - scores.detach() + scores
+            to_grid = to_grid + (scores - scores.detach())  # adds exactly 0
         # A lost joint has no cell to read: it answers 0, and divides by 1 so that it stays sane.
         to_joints = to_grid.t() / (to_grid.sum(0) + lost)[:, None]
         return to_grid, to_joints

@@ -45,7 +45,10 @@ class NetworkConfig:
     """A learnable grid keeps a cell for every joint; published checkpoints do not."""
 
     def __post_init__(self) -> None:
-        """Raises: UsageError: values that make no network."""
+        """Raises: UsageError: values that make no network; TypeError: no values of their type."""
+        # Lists, as JSON has them, would be no keys of a cache.
+        for name in ("grid_shape", "padding_mode"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.kind not in get_args(Kind):
             raise UsageError(
                 f"unknown lifting model {self.kind!r}; known are {', '.join(get_args(Kind))}"
@@ -87,11 +90,7 @@ class NetworkConfig:
             TypeError: an unknown field, or one of another type.
             UsageError: values that make no network.
         """
-        known = dict(values)
-        for name in ("grid_shape", "padding_mode"):
-            if name in known:
-                known[name] = tuple(known[name])
-        return cls(**known)
+        return cls(**values)
 
 
 class _Layer(Protocol):
@@ -222,5 +221,6 @@ class LiftingNetwork(nn.Module):
 
 
 def build_network(config: NetworkConfig) -> LiftingNetwork:
-    """A freshly initialised network."""
-    return LiftingNetwork(config)
+    """A freshly initialised network; it can be trained even if built in inference mode."""
+    with torch.inference_mode(False):
+        return LiftingNetwork(config)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from gridpose.pipeline.cli_common import (
+    BOTH_SPELLINGS,
     Device,
     Fov,
     Json,
@@ -27,7 +28,7 @@ from gridpose.pipeline.cli_common import (
     reports_errors,
 )
 from gridpose.pipeline.cli_data import data_app
-from gridpose.pipeline.cli_eval import BOTH_SPELLINGS, evaluate_command
+from gridpose.pipeline.cli_eval import evaluate_command
 from gridpose.pipeline.cli_models import models_app
 from gridpose.pipeline.cli_train import train_command
 

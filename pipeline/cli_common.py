@@ -9,7 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, NoReturn, ParamSpec
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, ParamSpec
 
 import typer
 
@@ -31,6 +32,19 @@ class PrecisionName(str, Enum):
     bf16 = "bf16"
 
 
+class ModelName(str, Enum):
+    """The lifting networks by their published names."""
+
+    gridconv = "gridconv"
+    dgridconv = "dgridconv"
+    dgridconv_autogrids = "dgridconv_autogrids"
+
+
+BOTH_SPELLINGS: Final[dict[str, Any]] = {
+    "token_normalize_func": lambda name: name.replace("_", "-")
+}
+"""Settings of a command whose options have published names, which are written with underscores."""
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -40,6 +54,12 @@ LifterFile = Annotated[
     str, typer.Option("--lifter", help="default, a .safetensors file or a published .pth.tar.")
 ]
 Precision = Annotated[PrecisionName, typer.Option(help="fp16 and bf16 need a GPU.")]
+DataRoot = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="Data sets are folders in this one.")
+]
+InputName = Annotated[
+    str, typer.Option("--input", metavar="NAME", help="Data set: gt, hrnet, or another's name.")
+]
 Fov = Annotated[
     float | None,
     typer.Option(help="Horizontal field of view of the lens in degrees, if known."),

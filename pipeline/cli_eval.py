@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gridpose.pipeline.cli_common import (
+    DataRoot,
     Device,
     Fov,
+    InputName,
     Json,
+    ModelName,
     Overwrite,
     Precision,
     PrecisionName,
@@ -26,21 +28,7 @@ if TYPE_CHECKING:
     from gridpose.lifting import Lifter
     from gridpose.lifting.evaluation import ActionErrors, EvaluationReport
 
-BOTH_SPELLINGS: Final[dict[str, Any]] = {
-    "token_normalize_func": lambda name: name.replace("_", "-")
-}
-
-"""Settings of a command whose options have published names, which are written with underscores."""
-
 _PLOT_SUFFIXES = (".png", ".pdf", ".svg")
-
-
-class ModelName(str, Enum):
-    """The lifting networks by their published names."""
-
-    gridconv = "gridconv"
-    dgridconv = "dgridconv"
-    dgridconv_autogrids = "dgridconv_autogrids"
 
 
 _COLUMNS = {
@@ -192,12 +180,8 @@ def evaluate_command(
     load: Annotated[
         str, typer.Option(metavar="FILE", help="default, .safetensors or published .pth.tar.")
     ],
-    data_rootdir: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Data sets are folders in this one.")
-    ] = Path("./data/"),
-    input_name: Annotated[
-        str, typer.Option("--input", metavar="NAME", help="Data set: gt, hrnet, or another's name.")
-    ] = "gt",
+    data_rootdir: DataRoot = Path("./data/"),
+    input_name: InputName = "gt",
     split: Annotated[SplitName, typer.Option(help="Which half of the data.")] = SplitName.test,
     procrustes: Annotated[
         bool, typer.Option("--procrustes", help="Print PA-MPJPE first; both are always computed.")

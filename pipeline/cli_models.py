@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
-from gridpose.pipeline.cli_eval import BOTH_SPELLINGS, ModelName
+from gridpose.pipeline.cli_common import (
+    BOTH_SPELLINGS,
+    Json,
+    ModelName,
+    Overwrite,
+    Quiet,
+    Verbose,
+    reports_errors,
+)
 
 if TYPE_CHECKING:
     from gridpose.lifting.checkpoint import Checkpoint
@@ -25,7 +32,13 @@ models_app = typer.Typer(
 
 _PICTURES = (".png", ".pdf", ".svg")
 
-Model = Annotated[ModelName | None, typer.Option(help="What the network must be.")]
+Model = Annotated[
+    ModelName | None,
+    typer.Option(
+        metavar="MODEL",
+        help="What the network must be: gridconv, dgridconv or dgridconv_autogrids.",
+    ),
+]
 Padding = Annotated[
     tuple[str, str] | None,
     typer.Option(metavar="A B", help="Two of c, z, r; published checkpoints do not say which."),

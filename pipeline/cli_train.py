@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gridpose.pipeline.cli_common import (
+    DataRoot,
     Device,
+    InputName,
     Json,
+    ModelName,
     Overwrite,
     PrecisionName,
     Quiet,
     Verbose,
     reports_errors,
 )
-from gridpose.pipeline.cli_eval import ModelName
 
 if TYPE_CHECKING:
     from gridpose.lifting.training.options import TrainOptions
@@ -108,12 +110,8 @@ def _report(console: Any, result: TrainResult, curves: Path) -> None:
 
 @reports_errors
 def train_command(
-    data_rootdir: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Data sets are folders in this one.")
-    ] = Path("./data/"),
-    input_name: Annotated[
-        str, typer.Option("--input", metavar="NAME", help="Data set: gt, hrnet, or another's name.")
-    ] = "gt",
+    data_rootdir: DataRoot = Path("./data/"),
+    input_name: InputName = "gt",
     exp: Annotated[str, typer.Option(metavar="NAME", help="Name of the run.")] = "temporary",
     ckpt: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Runs are folders in this one.")
