@@ -1,5 +1,6 @@
 """The networks against numbers made by running the published code unchanged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from gridpose.lifting.layers import PaddingModes
 from gridpose.lifting.learnable_sgt import prior_cells
 from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
@@ -17,6 +19,7 @@ torch.set_num_threads(1)
 
 DATA = Path(__file__).parent / "data"
 AUTOGRIDS = dict(np.load(DATA / "golden_autogrids_cr.npz"))
+DGRIDCONV = dict(np.load(DATA / "golden_dgridconv_cz.npz"))
 GRID = "sgt_layer.sgt_trans_mat"
 PADDING = {"autogrids_cr_soft": ("c", "r")}
 NAMES = ["gridconv", "dgridconv_cz", "autogrids_cz", "autogrids_cz_type3", "autogrids_cr_soft"]
@@ -33,6 +36,13 @@ def autogrids(temperature: float = 1.0, dropout: float = 0.25) -> LiftingNetwork
     )
     network = build_network(config)
     state = {k[6:]: torch.from_numpy(v) for k, v in AUTOGRIDS.items() if k.startswith("state/")}
+    network.load_state_dict(state)
+    return network
+
+
+def dgridconv(temperature: float = 1.0) -> LiftingNetwork:
+    network = build_network(NetworkConfig(hidden=16, temperature=temperature))
+    state = {k[6:]: torch.from_numpy(v) for k, v in DGRIDCONV.items() if k.startswith("state/")}
     network.load_state_dict(state)
     return network
 
@@ -180,3 +190,76 @@ def test_names_shapes_and_number_of_parameters(kind: str, parameters: int) -> No
 def test_the_standard_prior_is_the_published_one() -> None:
     wanted = [[7] * 5, [0, 8, 8, 8, 0], [4, 11, 9, 14, 1], [5, 12, 9, 15, 2], [6, 13, 10, 16, 3]]
     assert prior_cells("standard", (5, 5)).tolist() == wanted
+
+
+# 97 poses make a chunk of 64 and a rest; one and two go another way than three.
+@pytest.mark.parametrize("size", [1, 2, 3, 97])
+@pytest.mark.parametrize(("temperature", "suffix"), [(1.0, ""), (30.0, "_T30")])
+def test_dynamic_network_answers_as_the_published_code(
+    temperature: float, suffix: str, size: int
+) -> None:
+    network = dgridconv(temperature).eval()
+    grids = torch.from_numpy(DGRIDCONV["grid_in"]).repeat(4, 1, 1, 1)[:97]
+    wanted = torch.from_numpy(DGRIDCONV[f"grid_out{suffix}"]).repeat(4, 1, 1, 1)[:97]
+    with torch.no_grad():
+        answer = torch.cat([network(batch) for batch in grids.split(size)])
+    torch.testing.assert_close(answer, wanted, rtol=0, atol=1e-4)
+    with torch.enable_grad():
+        torch.testing.assert_close(network(grids).detach(), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gridconv", "autogrids"])
+def test_chunks_answer_as_the_published_code(kind: str) -> None:
+    if kind == "gridconv":
+        golden = dict(np.load(DATA / "published_gridconv.npz"))
+        network = load_lifter(DATA / "published_gridconv.pth.tar").network
+    else:
+        golden, network = AUTOGRIDS, autogrids().eval()
+    poses = torch.from_numpy(golden["poses_2d"]).float().repeat(4, 1, 1)[:97]
+    wanted = np.tile(golden["poses_3d"], (4, 1, 1))[:97]
+    np.testing.assert_allclose(in_batches(network, poses, 97), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("step", "file", "padding"),
+    [
+        ("gridconv", "gridconv", ("c", "z")),
+        ("dgridconv_cz", "dgridconv_cz", ("c", "z")),
+        ("autogrids_cr_soft_istraining", "autogrids_cr_soft", ("c", "r")),
+    ],
+)
+def test_a_step_of_training_in_full(
+    shared: Path, step: str, file: str, padding: PaddingModes
+) -> None:
+    """Every gradient, every parameter after Adam, every running statistic."""
+    golden = dict(np.load(shared / f"golden/train_{step}.npz"))
+    checkpoint, _ = read_published(
+        shared / f"golden/{file}.pth.tar", padding_mode=padding, temperature=1.0
+    )
+    network = build_network(replace(checkpoint.network, dropout=0.0)).train()
+    network.load_state_dict(checkpoint.state)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    out = network(torch.from_numpy(golden["input"]))
+    loss = F.mse_loss(out, torch.from_numpy(golden["target"]))
+    loss.backward()
+    optimizer.step()
+
+    np.testing.assert_allclose(out.detach(), golden["output"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(loss.item(), golden["loss"], rtol=1e-5)
+    gradients = {name: value.grad for name, value in network.named_parameters()}
+    state = network.state_dict()
+    given = {key[5:] for key in golden if key.startswith("grad/")}
+    assert given == {name for name, value in gradients.items() if value is not None}
+    for name in given - {GRID}:
+        if before_a_batch_norm(name):
+            continue
+        wanted = golden[f"grad/{name}"]
+        error = np.linalg.norm(gradients[name] - wanted) / np.linalg.norm(wanted)
+        assert error < 1e-3, name
+        # Adam's first step is the gradient's sign: where that is rounding, so is the step.
+        sure = np.abs(wanted) > 1e-4 * np.abs(wanted).max()
+        after = state[name].numpy()
+        np.testing.assert_allclose(after[sure], golden[f"after/{name}"][sure], rtol=0, atol=2e-5)
+    for name in state.keys() - gradients.keys():
+        if name.endswith("_mean") or name.endswith("_var") or name.endswith("_tracked"):
+            np.testing.assert_allclose(state[name], golden[f"after/{name}"], rtol=1e-5, atol=1e-5)
