@@ -32,8 +32,9 @@ from gridpose.lifting.learnable_sgt import LearnableSGT, prior_matrix
 from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.sgt import semantic_grid_transform
+from gridpose.lifting.training.hooks import temperature_at
+from gridpose.lifting.training.model import pose_loss
 from gridpose.lifting.training.options import TrainOptions
-from gridpose.lifting.training.parts import pose_loss, temperature_at
 from gridpose.lifting.training.training import split_performances, train
 
 KINDS = ("gridconv", "dgridconv", "dgridconv_autogrids")

@@ -65,7 +65,7 @@ def arm(kill):
     """Kill this process: ``("step", n)`` in the n-th step, ``("before" or "after", n)`` the n-th
     time that a file comes to its name, ``("size", n)`` let no file grow beyond n bytes any more.
     """
-    from gridpose.lifting.training.parts import TrainingModel
+    from gridpose.lifting.training.model import TrainingModel
 
     what, number = kill
     count = [0]

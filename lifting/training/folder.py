@@ -12,7 +12,7 @@ from typing import Any
 from gridpose.core import InputError, MissingError, UsageError
 from gridpose.lifting.data.dataset import PoseDataset, describe_left_out
 from gridpose.lifting.training.options import FREE, TrainOptions
-from gridpose.lifting.training.parts import Row
+from gridpose.lifting.training.validation import Row
 from gridpose.storage import replacing
 
 STATE = "state.pth"

@@ -12,7 +12,7 @@ import torch
 
 from gridpose.core import UsageError
 from gridpose.lifting.network import NetworkConfig
-from gridpose.lifting.training.parts import Loss
+from gridpose.lifting.training.model import Loss
 
 SelectOn = Literal["val", "test"]
 MAX_SEED = 2**31 - 1

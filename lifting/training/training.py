@@ -30,6 +30,7 @@ from gridpose.lifting.data.dataset import (
 from gridpose.lifting.data.device_batches import DeviceBatches
 from gridpose.lifting.lifter import load_lifter, resolve_device
 from gridpose.lifting.network import LiftingNetwork, build_network
+from gridpose.lifting.training.batches import training_batches, validation_batches
 from gridpose.lifting.training.folder import (
     BEST,
     CONFIG,
@@ -40,26 +41,20 @@ from gridpose.lifting.training.folder import (
     prepare_folder,
     write_rows,
 )
-from gridpose.lifting.training.options import FREE, TrainOptions, check_options
-from gridpose.lifting.training.parts import (
-    LOG_EVERY,
-    Evaluator,
-    LiftingRunner,
+from gridpose.lifting.training.hooks import (
     Progress,
     RepeatableEpochs,
     Results,
-    Row,
     State,
     SteppedRate,
     TemperatureSchedule,
-    TrainingModel,
-    ValidationLoop,
-    temperature_of,
-    training_batches,
-    validation_batches,
     writing,
 )
+from gridpose.lifting.training.model import LOG_EVERY, TrainingModel, temperature_of
+from gridpose.lifting.training.options import FREE, TrainOptions, check_options
 from gridpose.lifting.training.processes import first_process_first, processes, rank
+from gridpose.lifting.training.runner import LiftingRunner
+from gridpose.lifting.training.validation import Evaluator, Row, ValidationLoop
 
 
 @dataclass(frozen=True)

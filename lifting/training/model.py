@@ -1,0 +1,69 @@
+"""The lifting network with its loss, as mmengine trains it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from gridpose.lifting.network import LiftingNetwork
+
+Loss = Literal["l2", "l1", "sqrtl2"]
+"""Mean squared error; mean absolute error; mean Euclidean distance of joints (or cells)."""
+
+LOG_EVERY = 50
+"""Steps between two lines of the log."""
+
+
+def pose_loss(answer: Tensor, target: Tensor, loss: Loss) -> Tensor:
+    """A loss on grids ``(B, 3, H, W)`` or joints ``(B, 17, 3)``, averaged over the values."""
+    if loss == "l2":
+        return nn.functional.mse_loss(answer, target)
+    if loss == "l1":
+        return nn.functional.l1_loss(answer, target)
+    distances: Tensor = (answer - target).norm(dim=1 if answer.ndim == 4 else -1)
+    return distances.mean()
+
+
+class TrainingModel(BaseModel):
+    """A lifting network with its loss.
+
+    The loss is averaged over the poses of all processes. It is summed up on the device and read
+    back once in a while only: asking for it after each step would make a GPU wait.
+    """
+
+    def __init__(self, network: LiftingNetwork, loss: Loss) -> None:
+        super().__init__()
+        self.network, self._loss = network, loss
+        self._sum: Tensor | None = None
+        self._poses = self._steps = 0
+
+    def forward(self, inputs: Tensor, targets: Tensor, mode: str = "loss") -> dict[str, Any]:
+        loss = pose_loss(self.network(inputs), targets, self._loss)
+        return {"loss": loss, "poses": len(inputs)}
+
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, poses = losses["loss"], losses["poses"]
+        self._sum = poses * loss.detach() + (0 if self._sum is None else self._sum)
+        self._poses += poses
+        self._steps += 1
+        logged = {"loss": loss.detach()} if self._steps % LOG_EVERY == 0 else {}
+        return loss, logged
+
+    def take_mean_loss(self) -> float:
+        """Mean loss over the poses of all processes since the last call."""
+        assert self._sum is not None
+        both = torch.stack((self._sum.double(), self._sum.new_tensor(self._poses).double()))
+        if get_world_size() > 1:
+            torch.distributed.all_reduce(both)
+        self._sum, self._poses, self._steps = None, 0, 0
+        total, poses = both.tolist()
+        return float(total / poses)
+
+
+def temperature_of(network: LiftingNetwork) -> float | None:
+    """The attention temperature that a network has now; None without attention."""
+    return None if network.atten_conv1 is None else network.atten_conv1.temperature
