@@ -49,10 +49,12 @@ class Checkpoint:
             raise ValueError(f"{self.network.hidden} channels are too many") from error
         for name in {**expected, **self.state}:
             if name not in self.state or name not in expected:
-                raise ValueError(f"{name} is {'unknown' if name in self.state else 'missing'}")
+                raise ValueError(f"{name!r} is {'unknown' if name in self.state else 'missing'}")
             given, wanted = tuple(self.state[name].shape), tuple(expected[name].shape)
             if given != wanted:
-                raise ValueError(f"{name} is {given}, not {wanted}")
+                raise ValueError(f"{name!r} is {given}, not {wanted}")
+            if self.state[name].is_floating_point() != expected[name].is_floating_point():
+                raise ValueError(f"{name!r} is of {self.state[name].dtype}")
         network = build_network(self.network)
         network.load_state_dict(self.state)
         return network.eval()
@@ -90,11 +92,14 @@ def _architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
 
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
-    """Raises: ValueError: no keypoints can be normalised as it says."""
+    """Raises: ValueError: weights or settings that no keypoints can be lifted with."""
     if checkpoint.normalisation not in get_args(Scheme):
         raise ValueError(f"unknown normalisation {checkpoint.normalisation!r}")
     if not 0 < checkpoint.fov_degrees < 180:
         raise ValueError(f"field of view of {checkpoint.fov_degrees} degrees")
+    for name, value in checkpoint.state.items():
+        if not value.isfinite().all():
+            raise ValueError(f"{name!r} has values that are no numbers")
     return checkpoint
 
 
@@ -103,11 +108,15 @@ def is_safetensors(file: Path) -> bool:
 
     Raises:
         MissingError: there is no such file.
+        InputError: it cannot be read.
     """
-    if not file.is_file():
-        raise MissingError(f"{file}: no such lifter weights")
-    with file.open("rb") as stream:
-        return stream.read(9)[8:] == b"{"
+    try:
+        if not file.is_file():
+            raise MissingError(f"{file}: no such lifter weights")
+        with file.open("rb") as stream:
+            return stream.read(9)[8:] == b"{"
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
@@ -140,5 +149,5 @@ def read_checkpoint(file: Path) -> Checkpoint:
                 metrics=dict(json.loads(metadata["metrics"])),
             )
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError, UsageError) as error:
         raise InputError(f"{file}: damaged checkpoint metadata ({error})") from error

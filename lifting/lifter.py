@@ -18,7 +18,7 @@ from torch import Tensor
 from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, MissingError, UsageError
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
 from gridpose.lifting.layers import PaddingModes
-from gridpose.lifting.network import Kind
+from gridpose.lifting.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
 from gridpose.lifting.published import read_published
 
@@ -50,6 +50,8 @@ class Lifter:
         self.device = torch.device(device)
         self.precision = precision
         self.batch_size = batch_size
+        if batch_size < 1:
+            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         if precision != "fp32" and self.device.type == "cpu":
             # Emulated half precision is many times slower on most CPUs.
             raise UsageError(f"--precision {precision} needs a GPU; use fp32 on the CPU")
@@ -161,10 +163,11 @@ def _threads(count: int | None) -> Iterator[None]:
     On small batches a second thread mostly waits, and its busy waiting slows everything else: the
     lifting of a video took five times as long.
     """
-    if count is None:
+    before = torch.get_num_threads()
+    # To restore what another lifter's thread has set meanwhile would make that stay.
+    if count is None or count == before:
         yield
         return
-    before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         yield
@@ -199,6 +202,24 @@ def resolve_device(name: str) -> torch.device:
         if (device.index or 0) >= count:
             raise MissingError(f"--device {name}: this machine has {count} usable CUDA devices")
     return device
+
+
+def _check_overrides(
+    file: Path,
+    padding_mode: PaddingModes | None,
+    temperature: float | None,
+    grid_shape: tuple[int, int] | None,
+) -> None:
+    """Raises: UsageError: with the file's name, values that no network has."""
+    default = NetworkConfig()
+    try:
+        NetworkConfig(
+            padding_mode=default.padding_mode if padding_mode is None else padding_mode,
+            temperature=default.temperature if temperature is None else temperature,
+            grid_shape=default.grid_shape if grid_shape is None else grid_shape,
+        )
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
 
 
 def load_lifter(
@@ -239,7 +260,8 @@ def load_lifter(
             if shipped
             else Path(name_or_file)
         )
-        if file.suffix == ".safetensors" or is_safetensors(file):
+        _check_overrides(file, padding_mode, temperature, grid_shape)
+        if is_safetensors(file) or file.suffix == ".safetensors":
             checkpoint = read_checkpoint(file)
         else:
             checkpoint, notices = read_published(

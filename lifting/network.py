@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, get_args
@@ -72,10 +73,12 @@ class NetworkConfig:
                 "padding modes must be two of c, z and r (as in: c z), not "
                 f"{' '.join(map(str, self.padding_mode))}"
             )
-        if not 0 < self.temperature < math.inf:
+        if not 0 < self.temperature <= sys.float_info.max:  # whole numbers may be larger
             raise UsageError(f"the temperature must be a positive number, not {self.temperature}")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must be at least 0 and less than 1, not {self.dropout}")
+        if not isinstance(self.keep_joints, bool):
+            raise TypeError(f"keep_joints must be true or false, not {self.keep_joints!r}")
         if self.kind == "dgridconv_autogrids":
             check_prior(self.prior, self.grid_shape)
 

@@ -1,7 +1,9 @@
 import copy
 import io
 import itertools
+import shutil
 import threading
+import weakref
 from collections.abc import Callable
 from typing import get_args
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.model import ExponentialMovingAverage
 from test_network import Modes, Shape, reference_conv
 from torch import Tensor, nn
 
@@ -352,3 +355,264 @@ def test_batch_norm_may_be_replaced() -> None:
         setattr(network.get_submodule(parent), child, Watching(network.get_submodule(name), name))
     network.train()(poses(3))
     assert sorted(seen) == sorted(norms)
+
+
+def write_in_inference_mode(layer: GridConv) -> None:
+    with torch.inference_mode():
+        for weight in layer.weights():
+            weight.mul_(1.5)
+
+
+def write_through_numpy(layer: GridConv) -> None:
+    for weight in layer.weights():
+        values = weight.detach().numpy()
+        values *= 1.5
+
+
+def write_one_vector(layer: GridConv) -> None:
+    vector = nn.utils.parameters_to_vector(layer.parameters()).detach()
+    nn.utils.vector_to_parameters(1.5 * vector, layer.parameters())
+
+
+def write_into_the_vector_behind(layer: GridConv) -> None:
+    vector = nn.utils.parameters_to_vector(layer.parameters()).detach()
+    nn.utils.vector_to_parameters(vector, layer.parameters())
+    with torch.no_grad():
+        layer(torch.randn(3, 25, 8))
+    vector *= 1.5
+
+
+def freeze_step_and_thaw(layer: GridConv) -> None:
+    layer.requires_grad_(False)
+    with torch.no_grad():
+        layer(torch.randn(3, 25, 8))
+    step(layer.requires_grad_(True))
+
+
+def step_while_half_frozen(layer: GridConv) -> None:
+    layer.weights()[0].requires_grad_(False)
+    step(layer)
+
+
+def average(layer: GridConv) -> None:
+    other = DynamicGridConv(8, 8, (5, 5), ("c", "z"))
+    averaged = ExponentialMovingAverage(layer, momentum=0.5)
+    averaged.update_parameters(layer)  # the first time it copies
+    with torch.no_grad():
+        averaged(torch.randn(3, 25, 8))
+    averaged.update_parameters(other)
+    with torch.no_grad():
+        x = torch.randn(3, 25, 8)
+        expected = literal(averaged.module, x, None)
+        torch.testing.assert_close(averaged(x), expected, rtol=1e-5, atol=1e-5)
+    swap_as_averaging_does(layer)
+
+
+def another_memory_order(layer: GridConv) -> None:
+    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        layer(torch.randn(3, 25, 8))
+    write_without_gradients(layer)
+
+
+@pytest.mark.parametrize("poses", [1, 3])
+@pytest.mark.parametrize("in_inference_mode", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        write_in_inference_mode,
+        write_through_numpy,
+        write_one_vector,
+        write_into_the_vector_behind,
+        freeze_step_and_thaw,
+        step_while_half_frozen,
+        average,
+        another_memory_order,
+    ],
+)
+def test_weights_changed_in_devious_ways_count_at_once(
+    change: Callable[[GridConv], None], in_inference_mode: bool, poses: int
+) -> None:
+    layer, x, _ = layer_in_use()
+    x = x[:poses]
+    with torch.inference_mode(in_inference_mode), torch.no_grad():
+        before = layer(x)
+        with torch.inference_mode(False):
+            change(layer)
+        answer, expected = layer(x), literal(layer, x, None)
+    torch.testing.assert_close(answer, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(expected, before, atol=1e-4)
+
+
+def test_weights_given_for_one_call_count_for_that_call() -> None:
+    layer, x, infer = layer_in_use()
+    before = infer()
+    other = DynamicGridConv(8, 8, (5, 5), ("c", "z"))
+    with torch.no_grad():
+        answer = torch.func.functional_call(layer, dict(other.named_parameters()), (x,))
+        torch.testing.assert_close(answer, other(x))
+    torch.testing.assert_close(infer(), before, rtol=0, atol=0)
+
+
+def test_weights_may_be_computed_from_others() -> None:
+    layer, x, infer = layer_in_use()
+    nn.utils.parametrizations.weight_norm(layer, "branch1_weight")
+    for factor in (1.0, 2.0, 0.5):
+        with torch.no_grad():
+            layer.parametrizations["branch1_weight"].original0.mul_(factor)
+            expected = literal(layer, x, None)
+        torch.testing.assert_close(infer(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_kept_matrices_are_freed_for_training() -> None:
+    layer, _, infer = layer_in_use()
+    infer()
+    (kept,) = layer._kept.values()
+    watched = [weakref.ref(matrix) for matrix in kept[1]]
+    del kept
+    assert all(reference() is not None for reference in watched)
+    layer.train()
+    assert not any(reference() is not None for reference in watched)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_built_in_inference_mode_can_be_trained(kind: Kind) -> None:
+    with torch.inference_mode():
+        network, poses = network_of(kind)
+        network.eval()(poses(3))
+        given = poses(3)
+    network(given.clone())
+    network.train()(given.clone()).square().sum().backward()
+    torch.optim.Adam(network.parameters()).step()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("poses_at_once", [1, 2, 5, 70])
+def test_a_pose_that_is_no_number_spoils_no_other(kind: Kind, poses_at_once: int) -> None:
+    network, poses = network_of(kind)
+    network.eval()
+    given = poses(70)
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            wanted = network(given)
+            spoilt = given.clone()
+            spoilt[4] = torch.nan
+            answer = torch.cat([network(part) for part in spoilt.split(poses_at_once)])
+        assert answer[4].isnan().all()
+        others = torch.arange(70) != 4
+        torch.testing.assert_close(answer[others], wanted[others], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_without_memory_have_shapes(kind: Kind) -> None:
+    with torch.device("meta"):
+        network, poses = network_of(kind)
+        given = poses(5)
+        assert network(given).is_meta
+        with torch.no_grad():
+            assert network.eval()(given).shape == ((5, 17, 3) if given.dim() == 3 else (5, 3, 5, 5))
+    assert {tensor.device.type for tensor in [*network.parameters(), *network.buffers()]} == {
+        "meta"
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_any_precision(kind: Kind, dtype: torch.dtype) -> None:
+    network, poses = network_of(kind)
+    given = poses(5)
+    with torch.no_grad():
+        exact = network.eval()(given)
+        answer = network.to(dtype)(given.to(dtype))
+    assert answer.dtype == dtype
+    assert (answer.float() - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_built_in_double_precision(kind: Kind) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        network, poses = network_of(kind)
+        answer = network(poses(3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert answer.dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("training", [False, True])
+def test_autocast_is_finite_and_keeps_gradients_whole(
+    kind: Kind, dtype: torch.dtype, training: bool
+) -> None:
+    network, poses = network_of(kind, dropout=0.0)
+    network.train(training)
+    given = poses(8)
+    twin = copy.deepcopy(network)
+    exact = twin(given)
+    exact.square().sum().backward()
+    with torch.autocast("cpu", dtype=dtype):
+        rough = network(given)
+    assert rough.dtype == dtype
+    rough.float().square().sum().backward()
+    assert (rough.float() - exact).norm() < 0.05 * exact.norm()
+    for (name, mine), theirs in zip(network.named_parameters(), twin.parameters(), strict=True):
+        if theirs.grad is None:
+            continue
+        assert mine.grad is not None
+        assert mine.grad.dtype == torch.float32
+        assert mine.grad.isfinite().all(), name
+    flat = [
+        torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+        for module in (network, twin)
+    ]
+    assert torch.cosine_similarity(*flat, dim=0) > 0.97
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_networks_are_one_graph_that_new_weights_leave_alone(kind: Kind) -> None:
+    torch._dynamo.reset()
+    network, poses = network_of(kind)
+    network.eval()
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(network, backend=backend, fullgraph=True)
+    given = poses(6)
+    with torch.no_grad():
+        for factor in (1.0, 1.1, 0.9, 1.2):
+            for parameter in network.parameters():
+                parameter.mul_(factor)
+            torch.testing.assert_close(compiled(given), network(given), rtol=0, atol=1e-5)
+    assert len(graphs) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("training", [False, True])
+def test_inductor_gives_the_same(training: bool) -> None:
+    torch._dynamo.reset()
+    network, poses = network_of("dgridconv_autogrids", dropout=0.0)
+    twin = copy.deepcopy(network)
+    compiled = torch.compile(network.train(training), backend="inductor", fullgraph=True)
+    twin.train(training)
+    for batch in (poses(6), poses(6)):
+        with torch.set_grad_enabled(training):
+            answer, wanted = compiled(given), twin(given)
+        torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-4)
+        if training:
+            answer.square().sum().backward()
+            wanted.square().sum().backward()
+    if training:
+        for mine, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_configs_from_lists_are_those_from_tuples(kind: Kind) -> None:
+    lists = NetworkConfig(kind, grid_shape=[5, 5], padding_mode=["c", "r"])  # type: ignore[arg-type]
+    assert lists == NetworkConfig(kind, grid_shape=(5, 5), padding_mode=("c", "r"))
+    assert build_network(lists).eval().lift(torch.randn(2, 17, 2)).shape == (2, 17, 3)

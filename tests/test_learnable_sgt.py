@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridpose.core import UsageError
+from gridpose.core import BONES, UsageError
 from gridpose.lifting.learnable_sgt import (
     PRIORS,
     RANDOM_PRIOR,
@@ -151,3 +151,143 @@ def test_each_joint_comes_back_from_its_cells() -> None:
     to_grid, to_joints = sgt()
     poses = torch.randn(4, 17, 3)
     torch.testing.assert_close(to_joints @ (to_grid @ poses), poses)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("standard", "7 7 7 7 7  0 8 8 8 0  4 11 9 14 1  5 12 9 15 2  6 13 10 16 3"),
+        ("learnt_type1", "7 4 7 1 0  0 8 8 8 0  4 11 9 14 1  5 12 9 15 2  6 13 10 16 3"),
+        ("learnt_type2", "0 15 7 1 0  1 14 8 7 0  4 0 9 13 1  2 6 11 10 2  5 12 14 16 3"),
+        ("learnt_type3", "9 7 7 10 7  13 8 10 15 16  9 12 7 14 1  4 5 7 3 11  7 6 9 2 14"),
+    ],
+)
+def test_priors_are_those_of_the_specification(name: str, cells: str) -> None:
+    wanted = np.array(cells.split(), int).reshape(5, 5)
+    np.testing.assert_array_equal(prior_cells(name, (5, 5)), wanted)
+    sgt = LearnableSGT((5, 5), name, keep_joints=False)
+    np.testing.assert_array_equal(sgt.joint_of_cell(), wanted)
+
+
+@given(
+    height=st.integers(1, 12),
+    width=st.integers(1, 20),
+    prior=st.sampled_from([name for name in NAMED if name != "learnt_type3"]),
+)
+def test_every_prior_holds_every_joint_on_every_grid(height: int, width: int, prior: str) -> None:
+    if height * width < 17:
+        with pytest.raises(UsageError, match="at least 17 cells"):
+            prior_matrix(prior, (height, width))
+        return
+    assert len(np.unique(prior_cells(prior, (height, width)))) == 17
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (3, 6), (6, 3), (2, 9), (1, 17), (17, 1)])
+def test_neighbours_in_the_body_stay_close_on_other_grids(shape: tuple[int, int]) -> None:
+    def distance(cells: np.ndarray) -> float:
+        """Mean over the bones of the cells from one end to the nearest of the other."""
+        places = [np.argwhere(cells == joint) for joint in range(17)]
+        steps = [np.abs(places[a][:, None] - places[b]).max(-1).min() for a, b in BONES]
+        return float(np.mean(steps))
+
+    cells = prior_cells("standard", shape)
+    random = np.random.default_rng(0)
+    shuffled = [distance(random.permuted(cells.ravel()).reshape(shape)) for _ in range(30)]
+    assert distance(cells) < 0.85 * np.mean(shuffled)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (6, 6), (9, 9)])
+def test_limbs_run_down_the_grid_whatever_its_shape(shape: tuple[int, int]) -> None:
+    cells = prior_cells("standard", shape)
+    row = [np.argwhere(cells == joint)[:, 0].mean() for joint in range(17)]
+    for upper, middle, lower in ((4, 5, 6), (1, 2, 3), (11, 12, 13), (14, 15, 16)):
+        assert row[upper] <= row[middle] <= row[lower]
+        assert row[upper] < row[lower]
+
+
+@given(
+    seed=st.integers(0, 1000),
+    cells=st.integers(17, 30),
+    extreme=st.sampled_from([3e38, 1e30, torch.inf, torch.nan]),
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+    one_for_all=st.booleans(),
+)
+@settings(deadline=None)
+def test_no_scores_cost_a_joint_its_cell(
+    seed: int, cells: int, extreme: float, share: float, one_for_all: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(cells, 17, generator=generator).clamp(-1, 1)
+    places = torch.rand(cells, 17, generator=generator) < share
+    scores = torch.where(places, scores.sign() * extreme, scores)
+    if one_for_all:
+        scores[:, seed % 17] = torch.inf
+    assert len(assign(scores, keep_joints=True).unique()) == 17
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e8])
+@pytest.mark.parametrize("keep_joints", [True, False])
+def test_training_sees_exactly_the_grid_of_eval(scale: float, keep_joints: bool) -> None:
+    torch.manual_seed(0)
+    sgt = LearnableSGT((5, 5), RANDOM_PRIOR, keep_joints=keep_joints)
+    with torch.no_grad():
+        sgt.sgt_trans_mat.mul_(scale)
+    training = [matrix.detach() for matrix in sgt.train()()]
+    for ours, wanted in zip(training, sgt.eval()(), strict=True):
+        assert torch.equal(ours, wanted)
+
+
+def test_the_published_division_explodes_where_a_joint_is_lost_and_ours_does_not() -> None:
+    torch.manual_seed(0)
+    sgt = LearnableSGT((5, 5), "learnt_type3", keep_joints=False).train()
+    poses, target = torch.randn(8, 17, 3), torch.randn(8, 17, 3)
+
+    def gradient(to_grid: torch.Tensor, to_joints: torch.Tensor) -> torch.Tensor:
+        loss = (to_joints @ (to_grid @ poses) - target).square().mean()
+        return torch.autograd.grad(loss, sgt.sgt_trans_mat, retain_graph=True)[0]
+
+    to_grid, to_joints = sgt()
+    published = to_grid.t() / (to_grid.sum(0) + 1e-8)[:, None]
+    assert gradient(to_grid, published).norm() > 1e5
+    assert gradient(to_grid, to_joints).norm() < 10
+    # Joints that have cells learn the same.
+    held = torch.arange(1, 17)
+    torch.testing.assert_close(
+        gradient(to_grid, to_joints)[..., held], gradient(to_grid, published)[..., held]
+    )
+
+
+def test_a_kept_joint_makes_every_gradient_sane_and_reaches_all_cells() -> None:
+    torch.manual_seed(0)
+    sgt = LearnableSGT((5, 5), "learnt_type3", keep_joints=True).train()
+    to_grid, to_joints = sgt()
+    poses = torch.randn(8, 17, 3)
+    (to_joints @ (to_grid @ poses) - torch.randn(8, 17, 3)).square().mean().backward()
+    assert sgt.sgt_trans_mat.grad is not None
+    assert sgt.sgt_trans_mat.grad.norm() < 10
+    assert (sgt.sgt_trans_mat.grad.abs().sum(2) > 0).all()
+    assert (sgt.sgt_trans_mat.grad.abs().sum(1) > 0).all()
+
+
+def test_soft_values_do_not_matter_in_eval() -> None:
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig("dgridconv_autogrids", hidden=16, blocks=0)).eval()
+    poses = torch.randn(3, 17, 2)
+    with torch.no_grad():
+        before = network(poses)
+        assert network.sgt_layer is not None
+        network.sgt_layer.sgt_trans_mat.mul_(0.3).add_(0.1)  # the largest of a row stays so
+        assert torch.equal(network(poses), before)
+    network(poses).sum().backward()
+    assert network.sgt_layer.sgt_trans_mat.grad is None
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_grid_has_the_precision_and_device_that_torch_is_set_to(prior: str) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert prior_matrix(prior, (5, 5)).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert prior_matrix(prior, (5, 5)).is_meta
