@@ -601,7 +601,7 @@ def test_inductor_gives_the_same(training: bool) -> None:
     twin.train(training)
     for batch in (poses(6), poses(6)):
         with torch.set_grad_enabled(training):
-            answer, wanted = compiled(given), twin(given)
+            answer, wanted = compiled(batch), twin(batch)
         torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-4)
         if training:
             answer.square().sum().backward()
