@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from gridpose.core import GridposeError, InputError, MissingError
@@ -261,3 +264,179 @@ def test_a_pickle_is_refused_without_running_it(tmp_path: Path, zipped: bool) ->
     # The file is dangerous indeed: PyTorch's own loader runs it.
     torch.load(file.rename(tmp_path / "lifter.pth"), weights_only=False)
     assert trace.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("training", "[" * 200_000),
+        ("metrics", '{"a":' * 200_000),
+        ("network", '{"kind":' * 200_000),
+        ("network", "1" + "0" * 5000),
+        ("fov_degrees", "1" + "0" * 5000),
+        ("normalisation", "\x1b[2Jframe\n"),
+    ],
+    ids=["deep list", "deep dict", "deep network", "long number", "wide lens", "escapes"],
+)
+def test_hostile_metadata_is_refused(file: Path, name: str, value: str) -> None:
+    rewrite(file, **{name: value})
+    message = refusal(file)
+    assert "damaged checkpoint metadata" in message
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("temperature", "1" + "0" * 400),
+        ("temperature", "NaN"),
+        ("temperature", "Infinity"),
+        ("temperature", '"30"'),
+        ("temperature", "[30]"),
+        ("keep_joints", "[1]"),
+        ("keep_joints", '"no"'),
+        ("dropout", "NaN"),
+        ("hidden", "true"),
+        ("kind", "[]"),
+        ("padding_mode", '[["c"], "z"]'),
+        ("grid_shape", '{"5": 5}'),
+        ("grid_shape", "[1e9, 1e9]"),
+    ],
+)
+def test_hostile_networks_are_refused(file: Path, name: str, text: str) -> None:
+    values = {key: json.dumps(value) for key, value in CONFIG.to_dict().items()}
+    values[name] = text
+    rewrite(file, network="{" + ", ".join(f'"{k}": {v}' for k, v in values.items()) + "}")
+    assert "damaged checkpoint metadata" in refusal(file)
+
+
+def test_names_of_tensors_are_shown_without_their_escapes(file: Path) -> None:
+    save_checkpoint(
+        replace(example(), state={**example().state, "\x1b[2J\nw": torch.zeros(1)}), file
+    )
+    message = refusal(file)
+    assert "unknown" in message
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(file: Path, bad: float) -> None:
+    checkpoint = example()
+    checkpoint.state["linear_stages.0.w1.branch2_weight"][3, 2, 1, 0] = bad
+    save_checkpoint(checkpoint, file)
+    message = refusal(file)
+    assert "linear_stages.0.w1.branch2_weight" in message
+    assert "no numbers" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_of_another_kind_of_number_are_refused(file: Path, dtype: torch.dtype) -> None:
+    checkpoint = example()
+    weight = "w1.branch1_weight"
+    checkpoint.state[weight] = checkpoint.state[weight].to(dtype)
+    save_checkpoint(checkpoint, file)
+    assert weight in refusal(file)
+
+
+def test_a_counter_of_fractions_is_refused(file: Path) -> None:
+    checkpoint = example()
+    checkpoint.state["batch_norm1.num_batches_tracked"] = torch.tensor(0.5)
+    save_checkpoint(checkpoint, file)
+    assert "num_batches_tracked" in refusal(file)
+
+
+def header_of(content: dict[str, Any], data: bytes = b"") -> bytes:
+    text = json.dumps(content).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+METADATA = {"__metadata__": {"format": "gridpose-lifter-1"}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 10**9) + b"{}",
+        struct.pack("<Q", 0) + b"{",
+        header_of({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}),
+        header_of({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 400]}}, b"\0" * 4),
+        header_of({"w": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"\0" * 4),
+        header_of({"w": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4),
+        header_of({**METADATA, "w": {"dtype": "F32", "shape": [], "data_offsets": [4, 0]}}),
+        header_of({"__metadata__": {"format": 3}}),
+        header_of({"__metadata__": []}),
+        struct.pack("<Q", 400_000) + b'{"a":' * 80_000,
+    ],
+    ids=[f"header {number}" for number in range(11)],
+)
+@pytest.mark.parametrize("name", ["lifter.safetensors", "lifter.bin"])
+def test_hostile_headers_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    refusal(file)
+
+
+@given(content=st.binary(max_size=300), prefix=st.sampled_from([b"", b"PK\3\4", b"\x80\x02", b"q"]))
+@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("name", ["junk.safetensors", "junk.pth.tar"])
+def test_junk_is_refused_in_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, name: str, prefix: bytes, content: bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / name
+    file.write_bytes(prefix + content)
+    refusal(file)
+
+
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255))
+@settings(max_examples=100, deadline=None)
+def test_a_changed_byte_of_the_header_is_refused_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "changed.safetensors"
+    save_checkpoint(example(), file)
+    content = bytearray(file.read_bytes())
+    content[place % (8 + struct.unpack("<Q", content[:8])[0])] = value
+    file.write_bytes(content)
+    try:
+        lifter = load_lifter(file)
+    except InputError:
+        refusal(file)
+        return
+    assert lifter.lift(KEYPOINTS, SIZE).shape == (2, 17, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the permissions of POSIX")
+@pytest.mark.parametrize("name", ["lifter.safetensors", "lifter.pth.tar"])
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    save_checkpoint(example(), file)
+    file.chmod(0)
+    before = os.geteuid()
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        if before == 0:
+            folder.chmod(0o755)
+    if before == 0:
+        os.seteuid(65534)  # root may read everything
+    try:
+        message = refusal(file)
+    finally:
+        os.seteuid(before)
+    assert "cannot be read" in message
+
+
+@pytest.mark.parametrize("name", ["", ".", "a" * 300, "folder.safetensors"])
+def test_what_is_no_file_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(GridposeError) as caught:
+        load_lifter(tmp_path / name)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.safetensors"
+    os.mkfifo(pipe)
+    with pytest.raises(MissingError, match=r"pipe\.safetensors"):
+        load_lifter(pipe)

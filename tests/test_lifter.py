@@ -1,8 +1,9 @@
 import hashlib
 import importlib.resources
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from gridpose.core import MIRRORED, InputError, MissingError, UsageError
 from gridpose.lifting import Lifter, load_lifter, mpjpe, resolve_device
+from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
+from gridpose.lifting.network import Kind, NetworkConfig, build_network
 from gridpose.lifting.synthesis import BONE_LENGTHS, PoseBank, assemble
 
 torch.set_num_threads(1)  # threads only wait for each other on matrices this small
@@ -359,3 +362,145 @@ def test_published_lifters_frame_any_video_as_their_training_data() -> None:
 def test_what_a_lifter_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_lifter("default", **values)
+
+
+PUBLISHED = Path(__file__).parent / "data/published_gridconv.pth.tar"
+
+
+def stored(tmp_path: Path, kind: Any = "dgridconv", name: str = "mine.safetensors") -> Path:
+    torch.manual_seed(0)
+    config = NetworkConfig(kind, hidden=8, blocks=1, temperature=2.0)
+    file = tmp_path / name
+    if file.suffix == ".safetensors":
+        save_checkpoint(Checkpoint(config, build_network(config).state_dict(), "frame"), file)
+    else:
+        torch.save({"state_dict": build_network(config).state_dict()}, file)
+    return file
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 129])
+@pytest.mark.parametrize("batch_size", [1024, 50])
+def test_any_number_of_poses_with_any_network(
+    tmp_path: Path, kind: Any, count: int, batch_size: int
+) -> None:
+    lifter = load_lifter(stored(tmp_path, kind), batch_size=batch_size)
+    keypoints = np.random.default_rng(count).normal(size=(count, 17, 2)).astype(np.float32)
+    with torch.no_grad():
+        wanted = lifter.network.lift(torch.from_numpy(keypoints))
+    assert wanted.shape == (count, 17, 3)
+    for flip_test in (False, True):
+        answer = lifter.lift_normalized(keypoints, flip_test=flip_test)
+        assert answer.shape == (count, 17, 3)
+        assert np.isfinite(answer).all()
+    np.testing.assert_allclose(lifter.lift_normalized(keypoints), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 70])
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_the_flip_test_of_a_mirrored_person_is_the_mirrored_answer(
+    tmp_path: Path, kind: Any, count: int
+) -> None:
+    lifter = load_lifter(stored(tmp_path, kind))
+    pixels = np.random.default_rng(0).uniform(100, 900, (count, 17, 2))
+    pixels[count // 2, 3] = np.nan if count > 1 else 500
+    mirrored = pixels[:, MIRRORED] * (-1, 1) + (1000, 0)
+    answer = lifter.lift(pixels, (1000, 800), flip_test=True)
+    back = lifter.lift(mirrored, (1000, 800), flip_test=True)[:, MIRRORED] * (-1, 1, 1)
+    np.testing.assert_allclose(back, answer, rtol=0, atol=2e-5)
+    assert np.isnan(answer).all((1, 2)).sum() == (count > 1)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_of_nothing_are_refused(batch_size: int) -> None:
+    with pytest.raises(UsageError, match="batch size must be at least 1"):
+        load_lifter(batch_size=batch_size)
+
+
+@pytest.mark.parametrize("name", ["mine.safetensors", "mine.pth.tar"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": 0}, "temperature must be a positive number, not 0"),
+        ({"temperature": -1.0}, "temperature must be a positive number"),
+        ({"temperature": math.nan}, "temperature must be a positive number, not nan"),
+        ({"temperature": math.inf}, "temperature must be a positive number, not inf"),
+        ({"padding_mode": ("c", "q")}, "padding modes must be two of c, z and r"),
+        ({"padding_mode": ("c",)}, "padding modes must be two"),
+        ({"padding_mode": ()}, "padding modes must be two"),
+        ({"padding_mode": ("c", "z", "r")}, "padding modes must be two"),
+        ({"grid_shape": (0, 5)}, "0x5"),
+        ({"grid_shape": (5,)}, "grid of 5 cells"),
+        ({"grid_shape": (4, 7)}, "grid"),
+        ({"kind": "gridconv"}, "is dgridconv, not gridconv"),
+        ({"kind": "dgridconv_autogrids"}, "is dgridconv, not dgridconv_autogrids"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_told_with_the_name_of_the_file(
+    tmp_path: Path, name: str, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load_lifter(stored(tmp_path, name=name), **values)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mine.safetensors", "mine.pth.tar"])
+@pytest.mark.parametrize("padding_mode", [("r", "c"), ["r", "c"]])
+def test_right_options_count(tmp_path: Path, name: str, padding_mode: Any) -> None:
+    file = stored(tmp_path, name=name)
+    lifter = load_lifter(
+        file, kind="dgridconv", padding_mode=padding_mode, temperature=7, grid_shape=(5, 5)
+    )
+    config = lifter.checkpoint.network
+    assert (config.padding_mode, config.temperature) == (("r", "c"), 7)
+    assert not lifter.notices, "what was given is not assumed"
+    other = load_lifter(file, padding_mode=("c", "z"))
+    keypoints = np.random.default_rng(0).normal(size=(3, 17, 2))
+    difference = lifter.lift_normalized(keypoints) - other.lift_normalized(keypoints)
+    assert np.abs(difference).max() > 1e-4
+
+
+def test_what_was_assumed_is_told(tmp_path: Path) -> None:
+    assert load_lifter().notices == []
+    assert load_lifter(stored(tmp_path)).notices == []
+    guessed = load_lifter(stored(tmp_path, name="mine.pth.tar"))
+    assert len(guessed.notices) == 2
+    assert "padding modes c z are a guess" in guessed.notices[0]
+    assert "temperature 30" in guessed.notices[1]
+    named = load_lifter(stored(tmp_path, name="gt_best.pth.tar"))
+    assert named.checkpoint.network.padding_mode == ("c", "r")
+
+
+def test_networks_on_other_grids_say_that_joints_do_not_fit() -> None:
+    lifter = load_lifter(PUBLISHED, grid_shape=(4, 7))
+    with pytest.raises(UsageError, match="5x5 grid"):
+        lifter.lift_normalized(np.zeros((1, 17, 2)))
+
+
+def test_lifters_in_several_threads_agree_and_leave_torch_as_it_was(lifter: Lifter) -> None:
+    keypoints = np.random.default_rng(0).normal(size=(20, 17, 2))
+    wanted = lifter.lift_normalized(keypoints)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: lifter.lift_normalized(keypoints), range(60)))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for answer in answers:
+        np.testing.assert_allclose(answer, wanted, rtol=0, atol=1e-5)
+
+
+def test_a_lifter_loaded_in_inference_mode_works_anywhere() -> None:
+    with torch.inference_mode():
+        lifter = load_lifter(PUBLISHED)
+    keypoints = np.random.default_rng(0).normal(size=(3, 17, 2))
+    wanted = load_lifter(PUBLISHED).lift_normalized(keypoints)
+    np.testing.assert_allclose(lifter.lift_normalized(keypoints), wanted, rtol=0, atol=1e-6)
+    loss = lifter.network.train().lift(torch.randn(4, 17, 2)).square().sum()
+    loss.backward()
