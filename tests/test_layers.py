@@ -599,8 +599,7 @@ def test_inductor_gives_the_same(training: bool) -> None:
     twin = copy.deepcopy(network)
     compiled = torch.compile(network.train(training), backend="inductor", fullgraph=True)
     twin.train(training)
-    given = poses(6)
-    for _ in range(2):
+    for batch in (poses(6), poses(6)):
         with torch.set_grad_enabled(training):
             answer, wanted = compiled(batch), twin(batch)
         torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-4)
