@@ -348,9 +348,6 @@ def test_config_survives_a_trip_through_a_dict() -> None:
         NetworkConfig.from_dict({**values, "unknown": 1})
 
 
-# DEFECT in lifting/layers.py, _indices: its tensors are cached, and when the first forward of a
-# shape runs in inference mode (as every Lifter does) no network of that shape can be trained in
-# that process any more. Other tests of gradients here then fail too, after those of the lifter.
 def test_a_network_can_be_trained_after_inference_in_the_same_process() -> None:
     config = NetworkConfig(hidden=16, blocks=0, grid_shape=(3, 7))  # a shape nobody else uses
     network = build_network(config).eval()
