@@ -153,18 +153,21 @@ class Recombined:
     kept: Tensor
 
 
-def assemble(directions: Tensor, lengths: Tensor) -> Tensor:
-    """Joints ``(N, 17, 3)``, hip at the origin, from bone directions and lengths ``(N, 17)``."""
-    return _ancestors(directions) @ (directions * lengths[..., None])
-
-
-def _ancestors(like: Tensor) -> Tensor:
+def _ancestors() -> Tensor:
     """(17, 17), 1 where the column's bone lies between the hip and the row's joint."""
     chain = torch.zeros(NUM_JOINTS, NUM_JOINTS)
     for joint in range(1, NUM_JOINTS):
         chain[joint] = chain[PARENTS[joint]]
         chain[joint, joint] = 1
-    return chain.to(like)
+    return chain
+
+
+_CHAIN = _ancestors()
+
+
+def assemble(directions: Tensor, lengths: Tensor) -> Tensor:
+    """Joints ``(N, 17, 3)``, hip at the origin, from bone directions and lengths ``(N, 17)``."""
+    return _CHAIN.to(directions) @ (directions * lengths[..., None])
 
 
 def mirror(directions: Tensor) -> Tensor:
@@ -319,7 +322,7 @@ def _pairs(like: Tensor) -> _Pairs:
             blame[index, column] = torch.tensor(("right" in arms, "left" in arms, not arms))
     joints = torch.cat((torch.stack(points), ends))
     return _Pairs(
-        weights=(joints @ _ancestors(ends)).T.contiguous().to(like),
+        weights=(joints @ _CHAIN).T.contiguous().to(like),
         ends=(len(points), len(points) + len(_SEGMENTS)),
         radii=radii.to(like),
         rows=rows.reshape(-1, len(_ROWS)).to(like.device),
@@ -551,7 +554,7 @@ class Recombiner:
 
         Args:
             poses: (N,) indices in the bank.
-            donors: (K, N) indices in the bank, drawn independently; 4 or more are best.
+            donors: (K, N) indices in the bank, drawn independently; K from 1, 4 or more are best.
             lengths: (N, 17) bone lengths in metres, as collisions depend on them.
             options: probabilities and noise.
             generator: of the bank's device; decides everything.
@@ -569,7 +572,7 @@ class Recombiner:
         must = self._foreign[poses]
         own_arms = must[:, None] & (exchange[:, _ARMS] == 0)
         exchange[:, _ARMS].masked_fill_(own_arms, _ARMS_EXCHANGE)
-        # Half of those who kneel do so on one knee: the other leg stays or is exchanged.
+        # Half of those who kneel do so on one knee: the other leg stays as it is.
         kneels, knee = exchange[:, 5] == _KNEELING_EXCHANGE, draws[:, -1]
         exchange[:, 6:9:2].masked_fill_((kneels & (knee < 0.25))[:, None], 0)
         exchange[:, 5:8:2].masked_fill_((kneels & (knee > 0.75))[:, None], 0)
@@ -607,9 +610,10 @@ class Recombiner:
             directions[bad], kept[bad] = found[first], alternatives.exchange[first] > 0
             failed = ~clear.any(0)
             bad, hit = bad[failed], hit[failed]
-        own = poses[bad]
-        directions[bad] = self._to_world(self._local[own], self._world[own])
-        kept[bad] = False
+        if len(bad):
+            own = poses[bad]
+            directions[bad] = self._to_world(self._local[own], self._world[own])
+            kept[bad] = False
         return Recombined(directions, wanted, kept)
 
     def _try(self, draft: _Draft) -> tuple[Tensor, Tensor]:
