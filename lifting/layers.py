@@ -5,9 +5,10 @@ Wherever a tap stays inside the grid both branches see the same value, so their 
 first; a tap that leaves the grid costs one product for each branch that pads with something, and
 none for zero padding. This is exact. Three formulations share the work:
 
-* **classes**, for training: cells with the same pattern of taps (corners, edges, interior) share
-  one matrix product. It takes the fewest products (225 for circular + zero padding on a 5x5 grid,
-  where two separate convolutions take 450), but a weight enters several matrices.
+* **sources**, for training with attention: every cell is multiplied with all nine taps in one
+  product, and what a cell then takes from the others is a sparse matrix of the attention's values
+  times these products. All that is as wide as the channels is a matrix product; nothing that wide
+  is gathered, scaled or scattered, which in half precision took most of the time.
 * **strips**, for inference: one product for all cells, taps that leave the grid reading zero, then
   four thin strips of cells add what the padding holds. A weight is read once or twice, and the
   matrices are kept while the weights stay as they are.
@@ -20,7 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
@@ -72,38 +73,6 @@ def _target(cell: int, tap: int, width: int) -> tuple[int, int]:
     return cell // width + tap // 3 - 1, cell % width + tap % 3 - 1
 
 
-def _class_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
-    """Group the cells of a grid by the pattern of their taps."""
-    height, width = shape
-    groups: dict[tuple[tuple[int, int], ...], list[tuple[int, list[int]]]] = {}
-    for cell in range(height * width):
-        pattern: list[tuple[int, int]] = []
-        sources: list[int] = []
-        for tap in range(TAPS):
-            row, column = _target(cell, tap, width)
-            inside = 0 <= row < height and 0 <= column < width
-            # Equal modes read equal values everywhere, so the branches fuse everywhere.
-            if inside or modes[0] == modes[1]:
-                banks = [(_BOTH, modes[0])]
-            else:
-                banks = [(_FIRST, modes[0]), (_SECOND, modes[1])]
-            for bank, mode in banks:
-                source = _source(row, column, shape, mode)
-                if source is not None:
-                    pattern.append((tap, bank))
-                    sources.append(source)
-        groups.setdefault(tuple(pattern), []).append((cell, sources))
-    return tuple(
-        _Group(
-            cells=tuple(cell for cell, _ in members),
-            taps=tuple(tap for tap, _ in pattern),
-            banks=tuple(bank for _, bank in pattern),
-            sources=tuple(source for _, sources in members for source in sources),
-        )
-        for pattern, members in groups.items()
-    )
-
-
 def _inner_group(shape: Shape, modes: PaddingModes) -> _Group:
     """All cells, with what they read inside the grid (everywhere when both branches pad alike)."""
     height, width = shape
@@ -148,16 +117,20 @@ def _outer_groups(
             yield _Group(cells, taps * len(branches), banks, tuple(sources))
 
 
+def _sides(shape: Shape) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """The cells of each side of the grid, and the taps that leave the grid through it."""
+    height, width = shape
+    return (
+        (tuple(range(width)), (0, 1, 2)),
+        (tuple(range((height - 1) * width, height * width)), (6, 7, 8)),
+        (tuple(range(0, height * width, width)), (0, 3, 6)),
+        (tuple(range(width - 1, height * width, width)), (2, 5, 8)),
+    )
+
+
 def _strip_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
     """All cells inside the grid, then one group for each of its four sides."""
-    height, width = shape
-    sides = (
-        (range(width), (0, 1, 2)),
-        (range((height - 1) * width, height * width), (6, 7, 8)),
-        (range(0, height * width, width), (0, 3, 6)),
-        (range(width - 1, height * width, width), (2, 5, 8)),
-    )
-    return _inner_group(shape, modes), *_outer_groups(shape, modes, sides)
+    return _inner_group(shape, modes), *_outer_groups(shape, modes, _sides(shape))
 
 
 def _border_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
@@ -172,8 +145,8 @@ def _border_groups(shape: Shape, modes: PaddingModes) -> tuple[_Group, ...]:
     return _inner_group(shape, modes), *_outer_groups(shape, modes, around)
 
 
-Formulation = Literal["classes", "strips", "border"]
-_GROUPS = {"classes": _class_groups, "strips": _strip_groups, "border": _border_groups}
+Formulation = Literal["strips", "border"]
+_GROUPS = {"strips": _strip_groups, "border": _border_groups}
 
 
 class _Index(NamedTuple):
@@ -210,6 +183,68 @@ def _index(formulation: Formulation, shape: Shape, modes: PaddingModes) -> _Inde
         taps=[len(group.taps) for group in groups],
         counts=[len(group.cells) for group in groups],
     )
+
+
+class _Sources(NamedTuple):
+    """The formulation "sources" as index lists.
+
+    The first block of products is of all cells with all taps of both branches' summed weights;
+    each further one is of some cells with the three taps that leave the grid through one side.
+    """
+
+    rows: tuple[int, ...]
+    """Rows of the flat (bank, tap) weights, block after block."""
+    taps: list[int]
+    """How many taps each block has."""
+    cells: tuple[int, ...]
+    """The cells that the blocks after the first read, one block after another."""
+    counts: list[int]
+    """How many cells each block after the first reads."""
+    inner: tuple[list[int], list[int]]
+    """Places in the flat (cell, product) matrix of the first block, and of the value that belongs
+    there in the flat (tap, cell) attention map."""
+    outer: tuple[list[int], list[int]]
+    """The same for all further blocks together."""
+    products: int
+    """How many products the further blocks have for each pose."""
+
+
+@lru_cache(maxsize=32)
+def _by_source(shape: Shape, modes: PaddingModes) -> _Sources:
+    height, width = shape
+    total = height * width
+    group = _inner_group(shape, modes)
+    reads = [divmod(entry, TAPS) for entry in range(total * TAPS)]
+    inner = [
+        (cell * total * TAPS + source * TAPS + tap, tap * total + cell)
+        for (cell, tap), source in zip(reads, group.sources, strict=True)
+        if source != total
+    ]
+    rows, taps, cells, counts = list(range(TAPS)), [TAPS], list[int](), list[int]()
+    entries: list[tuple[int, int, int]] = []
+    products = 0
+    branches = ((_FIRST, modes[0]), (_SECOND, modes[1])) if modes[0] != modes[1] else ()
+    for bank, mode in branches:
+        for side in _outer_groups(shape, (mode, "z"), _sides(shape)):
+            read = sorted(set(side.sources) - {total})
+            for entry, source in enumerate(side.sources):
+                if source != total:
+                    place, tap = divmod(entry, len(side.taps))
+                    product = products + read.index(source) * len(side.taps) + tap
+                    entries.append((side.cells[place], product, side.taps[tap]))
+            rows += [bank * TAPS + tap for tap in side.taps]
+            taps.append(len(side.taps))
+            cells += read
+            counts.append(len(read))
+            products += len(read) * len(side.taps)
+    outer = [(cell * products + product, tap * total + cell) for cell, product, tap in entries]
+    return _Sources(
+        tuple(rows), taps, tuple(cells), counts, _columns(inner), _columns(outer), products
+    )
+
+
+def _columns(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 class GridAttention(nn.Module):
@@ -257,6 +292,11 @@ class GridConv(nn.Module, ABC):
     ``(B, cells, C_in)`` -> ``(B, cells, C_out)``.
     """
 
+    sources_rows: Tensor
+    sources_cells: Tensor
+    sources_inner: Tensor
+    sources_outer: Tensor
+
     def __init__(self, shape: Shape, padding_mode: PaddingModes) -> None:
         super().__init__()
         self.shape, self.padding_mode = shape, padding_mode
@@ -264,9 +304,15 @@ class GridConv(nn.Module, ABC):
         for name in get_args(Formulation):
             index = self._indices[name] = _index(name, shape, padding_mode)
             for part in ("gather", "attention", "rows", "cells"):
-                values = torch.tensor(getattr(index, part))
-                self.register_buffer(f"{name}_{part}", values, persistent=False)
+                self._register(f"{name}_{part}", getattr(index, part))
+        self._sources = _by_source(shape, padding_mode)
+        for part in ("rows", "cells", "inner", "outer"):
+            self._register(f"sources_{part}", getattr(self._sources, part))
         self._kept: dict[Formulation, tuple[tuple[Any, ...], _Matrices]] = {}
+
+    def _register(self, name: str, indices: Sequence[int] | Sequence[Sequence[int]]) -> None:
+        values = torch.tensor(indices, dtype=torch.long)
+        self.register_buffer(name, values, persistent=False)
 
     @abstractmethod
     def weights(self) -> tuple[Tensor, Tensor]:
@@ -278,22 +324,51 @@ class GridConv(nn.Module, ABC):
 
     def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
         """``attention`` is what :class:`GridAttention` answers, or None for a static layer."""
-        if torch.is_grad_enabled():
-            result = self._train(x, attention)
+        # The narrower side of a layer is the cheaper one to move about.
+        if torch.is_grad_enabled() and attention is not None and not self._widens():
+            result = self._from_sources(x, attention)
+        elif torch.is_grad_enabled():
+            result = self._from_groups("strips", x, attention, self._matrices("strips"))
         else:
-            result = self._infer("border" if len(x) <= _FEW_POSES else "strips", x, attention)
+            name: Formulation = "border" if len(x) <= _FEW_POSES else "strips"
+            result = self._from_groups(name, x, attention, self._kept_matrices(name))
         bias = self.bias()
         return result if bias is None else result + bias
 
-    def _train(self, x: Tensor, attention: Tensor | None) -> Tensor:
-        products = self._products("classes", x, attention, self._matrices("classes"))
-        # The groups produce each cell once.
-        order = self.get_buffer("classes_cells").argsort()
-        return torch.cat(list(products), dim=1).index_select(1, order)
+    def _widens(self) -> bool:
+        out_channels, channels = self.weights()[0].shape[:2]
+        return out_channels > channels
 
-    def _infer(self, name: Formulation, x: Tensor, attention: Tensor | None) -> Tensor:
+    def _from_sources(self, x: Tensor, attention: Tensor) -> Tensor:
+        batch, total = x.shape[:2]
+        sources = self._sources
+        blocks = torch.split(self._banks().index_select(0, self.sources_rows), sources.taps)
+        weights = [block.flatten(0, 1) for block in blocks]  # (taps * C_out, C_in)
+        out_channels = len(weights[0]) // TAPS
+
+        def mixture(places: Tensor, products: int) -> Tensor:
+            """What each cell takes of which product: (B, cells, products), mostly zeros."""
+            empty = attention.new_zeros(batch, total * products)
+            filled = empty.index_copy(1, places[0], attention.index_select(1, places[1]))
+            return filled.view(batch, total, products)
+
+        inner = functional.linear(x, weights[0]).view(batch, total * TAPS, out_channels)
+        result = mixture(self.sources_inner, total * TAPS) @ inner
+        if sources.products:
+            read = torch.split(x.index_select(1, self.sources_cells), sources.counts, dim=1)
+            outer = [
+                functional.linear(cells, weight).view(batch, cells.shape[1] * taps, out_channels)
+                for cells, weight, taps in zip(read, weights[1:], sources.taps[1:], strict=True)
+            ]
+            taken = mixture(self.sources_outer, sources.products)
+            result = torch.baddbmm(result, taken, torch.cat(outer, dim=1))
+        return result
+
+    def _from_groups(
+        self, name: Formulation, x: Tensor, attention: Tensor | None, matrices: _Matrices
+    ) -> Tensor:
         padded = functional.pad(x, (0, 0, 0, 1))  # the cell that reads zero
-        products = self._products(name, padded, attention, self._kept_matrices(name))
+        products = self._products(name, padded, attention, matrices)
         result = next(products)
         places = torch.split(self.get_buffer(f"{name}_cells"), self._indices[name].counts)
         for place, product in zip(places[1:], products, strict=True):
@@ -321,15 +396,16 @@ class GridConv(nn.Module, ABC):
 
     def _matrices(self, name: Formulation) -> _Matrices:
         """Weights in the order in which groups need them."""
-        first, second = self.weights()
-        out_channels, channels = first.shape[:2]
-        banks = torch.stack((first + second, first, second))
-        # (bank, out, in, ky, kx) -> (bank * tap, in, out)
-        banks = banks.permute(0, 3, 4, 2, 1).reshape(3 * TAPS, channels, out_channels)
         # One selection for all groups: each would cost a gradient as large as all weights.
-        chosen = banks.index_select(0, self.get_buffer(f"{name}_rows"))
+        chosen = self._banks().transpose(1, 2).index_select(0, self.get_buffer(f"{name}_rows"))
         parts = torch.split(chosen, self._indices[name].taps)
         return tuple(part.flatten(0, 1) for part in parts)
+
+    def _banks(self) -> Tensor:
+        """Weights of both branches' sum, of the first and of the second: (27, C_out, C_in)."""
+        first, second = self.weights()
+        banks = torch.stack((first + second, first, second))
+        return banks.permute(0, 3, 4, 1, 2).reshape(3 * TAPS, *first.shape[:2])
 
     def _kept_matrices(self, name: Formulation) -> _Matrices:
         """The matrices of a formulation, made anew only when a weight has changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, get_args
@@ -117,6 +118,13 @@ def _attend(attention: nn.Module | None, x: Tensor) -> Tensor | None:
     return None if attention is None else attention(x)
 
 
+def _full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """No autocast: half precision would round pixels on the way in, millimetres on the way out."""
+    if torch.amp.is_autocast_available(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()
+
+
 class _Stage(nn.Module):
     """Residual block: two layers, each with BatchNorm, ReLU and dropout."""
 
@@ -176,7 +184,11 @@ class LiftingNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.sgt_layer is not None:
             to_grid, to_joints = self.sgt_layer()
-            poses: Tensor = to_joints @ self._cells(to_grid @ x)
+            with _full_precision(x):
+                cells = to_grid @ x
+            cells = self._cells(cells)
+            with _full_precision(x):
+                poses: Tensor = to_joints @ cells
             return poses
         height, width = self.config.grid_shape
         cells = self._cells(x.flatten(2).transpose(1, 2))
@@ -197,8 +209,12 @@ class LiftingNetwork(nn.Module):
                 f"joints go to a 5x5 grid by the handcrafted transform, not to "
                 f"{self.config.grid_shape[0]}x{self.config.grid_shape[1]}"
             )
-        grid: Tensor = self(semantic_grid_transform(keypoints))
-        return inverse_semantic_grid_transform(grid)
+        with _full_precision(keypoints):
+            grid = semantic_grid_transform(keypoints)
+        grid = self(grid)
+        with _full_precision(keypoints):
+            poses = inverse_semantic_grid_transform(grid)
+        return poses
 
     def set_temperature(self, temperature: float) -> None:
         """Divide all attention logits by ``temperature`` from now on."""
@@ -215,11 +231,14 @@ class LiftingNetwork(nn.Module):
         return self._through(x)
 
     def _through(self, x: Tensor) -> Tensor:
-        x = self.w1(x, _attend(self.atten_conv1, x))
+        with _full_precision(x):
+            x = self.w1(x, _attend(self.atten_conv1, x))
         x = _normalise_activate_drop(x, self.batch_norm1, self.config.dropout, self.training)
         for stage in self.linear_stages:
             x = stage(x)
-        answer: Tensor = self.w2(x, _attend(self.atten_conv2, x))
+        with _full_precision(x):
+            x = x.to(self.w2.weights()[0].dtype)
+            answer: Tensor = self.w2(x, _attend(self.atten_conv2, x))
         return answer
 
 
