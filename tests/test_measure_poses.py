@@ -157,11 +157,11 @@ def test_joints_at_rest_are_told_from_those_that_move(figures):
     at_rest = found["joints_at_rest"]
     # Of 16 joints 15 rest all the time; the wrist does where it turns back.
     resting = 15 * (FRAMES - 10)
-    assert resting < at_rest["differences"] < resting + 0.4 * FRAMES
+    assert resting + 5 <= at_rest["differences"] < resting + 0.4 * FRAMES
     assert at_rest["jitter_depth_mm"]["mean"] == pytest.approx(20 / 15, rel=0.05)
     assert found["standing_still"]["differences"] < 16 * 0.4 * FRAMES
     strict = figures(poses, options=("--rest", "0.0001"))["joints_at_rest"]
-    assert strict["differences"] == resting
+    assert strict["differences"] == resting + 5  # it turns in frames 5, 15, 25, 35, 45
 
 
 def test_one_jump_raises_the_mean_alone(figures):
