@@ -124,20 +124,19 @@ def draw_worst(
     scale, the same for all poses.
     """
     rows = np.argsort(-measurement.mpjpe, kind="stable")[:count]
-    columns = min(COLUMNS, len(rows))
-    lines = -(-len(rows) // columns)
-    across, down = columns * len(VIEWS) * PANEL_INCHES[0] + 0.4, lines * PANEL_INCHES[1] + 0.9
+    lines = -(-len(rows) // COLUMNS)
+    across, down = COLUMNS * len(VIEWS) * PANEL_INCHES[0] + 0.4, lines * PANEL_INCHES[1] + 0.9
     figure = Figure(figsize=(across, down), facecolor="white")
     FigureCanvasAgg(figure)
     head, side = 0.8 / down, 0.2 / across
-    cell_width, cell_height = (1 - 2 * side) / columns, (1 - head - 0.1 / down) / lines
+    cell_width, cell_height = (1 - 2 * side) / COLUMNS, (1 - head - 0.1 / down) / lines
     figure.text(side, 1 - 0.25 / down, title, fontsize=12, weight="bold", color=INK, va="center")
     draw_legend(figure, side, 1 - 0.5 / down, kind)
     keypoints = benchmark.keypoints_noisy_px if kind is Input.noisy else benchmark.keypoints_px
     gap = 0.06 / across
     for place, row in enumerate(rows):
-        left = side + place % columns * cell_width
-        low = 1 - head - (place // columns + 1) * cell_height
+        left = side + place % COLUMNS * cell_width
+        low = 1 - head - (place // COLUMNS + 1) * cell_height
         panel = (cell_width - 3.5 * gap) / len(VIEWS)
         first, camera, beside = (
             figure.add_axes((left + i * (panel + gap / 2), low, panel, cell_height - 0.3 / down))

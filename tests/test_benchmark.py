@@ -209,11 +209,16 @@ def test_what_is_no_npz_file_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def script():
-    """``script(argument, ...)`` runs it in this process."""
+def module():
     spec = importlib.util.spec_from_file_location("evaluate_lifter", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def script(module):
+    """``script(argument, ...)`` runs it in this process."""
     app = typer.Typer()
     app.command()(module.main)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -252,6 +257,23 @@ def test_script_answers_in_json_and_draws_the_sheet(script, bench_file, tmp_path
     below = (picture[round(0.65 * height) :] < 200).any(axis=(0, 2))
     assert below[: width // 4].any()
     assert not below[width // 3 :].any()
+
+
+def test_sheet_begins_with_the_worst_pose_and_shows_its_error(module, bench_file):
+    class WorseAndWorse(KnownErrors):
+        def lift(self, *arguments, **options):
+            poses = super().lift(*arguments, **options)
+            poses[:, 2, 1] += np.array((0.1, 0.2, 0.6, 0.3, 0.5, 0.4), np.float32)
+            return poses
+
+    benchmark = read_benchmark(bench_file())
+    found = measure(WorseAndWorse(), benchmark).noisy
+    figure = module.draw_worst(benchmark, found, module.Input.noisy, 3, "title")
+    texts = [text.get_text() for text in figure.texts]
+    clips = [CLIPS[2], CLIPS[1], CLIPS[2]]
+    assert texts[0] == "title"
+    assert texts[1::2] == [f"{clip} #{row}" for clip, row in zip(clips, (2, 4, 5), strict=True)]
+    assert [text.split(" mm")[0] for text in texts[2::2]] == ["37", "31", "26"]  # (34 + 600) / 17
 
 
 def test_script_says_what_is_wrong(script, bench_file, tmp_path):

@@ -126,6 +126,7 @@ def test_jitter_in_the_picture_and_in_depth(figures):
     assert found["jitter_2d_mm"] == pytest.approx({"mean": 12, "median": 12}, abs=0.05)
     assert found["jitter_2d_px"] == everywhere(2.4)
     assert found["movement_2d_px"] == everywhere(1.2)
+    assert found["movement_2d_mm"] == pytest.approx({"mean": 6, "median": 6}, abs=0.05)
     # It does not look like movement.
     assert figures(poses)["standing_still"]["jitter_mm"] == everywhere(20)
 
