@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from gridpose.core import UsageError
@@ -232,3 +233,31 @@ def test_poses_of_a_batch_do_not_influence_each_other() -> None:
         assert both.to_camera is not None
         assert alone.to_camera is not None
         torch.testing.assert_close(both.to_camera[index], alone.to_camera[0])
+
+
+@quick
+@given(places, st.integers(0, 99))
+def test_a_mirrored_picture_gives_mirrored_keypoints_and_poses(
+    place: tuple[float, float, float], seed: int
+) -> None:
+    pixels = pinhole(placed(place, seed))
+    seen, mirrored = person(pixels), person((SIZE[0], 0) + pixels * (-1, 1))
+    torch.testing.assert_close(
+        mirrored.keypoints, seen.keypoints * torch.tensor((-1.0, 1.0)), rtol=0, atol=1e-9
+    )
+    pose, across = as_batch(body(seed)), torch.tensor((-1.0, 1.0, 1.0))
+    torch.testing.assert_close(
+        mirrored.rotate_back(pose * across), seen.rotate_back(pose) * across, rtol=0, atol=1e-9
+    )
+
+
+@quick
+@given(arrays(np.float32, (17, 2), elements=st.floats(-1e5, 1e5, width=32)), st.floats(10, 120))
+def test_person_scheme_answers_finite_numbers_for_any_pixels(
+    pixels: np.ndarray, fov: float
+) -> None:
+    normalised = person(pixels, fov=fov)
+    assert torch.isfinite(normalised.keypoints).all()
+    assert normalised.to_camera is not None
+    product = normalised.to_camera[0] @ normalised.to_camera[0].T
+    torch.testing.assert_close(product, torch.eye(3), rtol=0, atol=1e-5)
