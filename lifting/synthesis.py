@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, InputError
+from gridpose.lifting.detector_errors import DetectorErrors, ErrorModel
 from gridpose.lifting.normalise import view_rotation
+from gridpose.lifting.recombination import (
+    RecombinationOptions,
+    Recombiner,
+    TiltOptions,
+    assemble,
+    tilt,
+)
 
 # Mean bone lengths of Human3.6M in metres, by child joint.
 BONE_LENGTHS = (
@@ -23,8 +31,8 @@ BONE_LENGTHS = (
     0.151, 0.279, 0.252, 0.151, 0.279, 0.252,
 )  # fmt: skip
 
-_ARM_JOINTS = (12, 13, 15, 16)
-_SHOULDERS = (11, 14)
+# A pose that collides goes on to the arms of further donors: of six, one always fits.
+_DONORS = 6
 _FRAME_SIZES = ((1920, 1080), (1280, 720), (1000, 1000), (1080, 1920))
 
 
@@ -37,18 +45,9 @@ class SynthesisOptions:
     roll_sigma: float = 4.0
     distance: tuple[float, float] = (2.2, 11.0)
     proportion_sigma: float = 0.05
-    arm_swap: float = 0.25
-    lying: float = 0.04
-    clean: float = 0.3
-    """Share of poses with exact 2D."""
-    noise: tuple[float, float] = (0.002, 0.022)
-    """Gaussian error, as a share of the person's extent in the image; drawn for each pose."""
-    offset_sigma: float = 0.008
-    """Error of a joint that a detector makes systematically, as a share of the extent."""
-    outlier: float = 0.02
-    outlier_sigma: float = 0.10
-    derived: float = 0.5
-    """Share of poses whose hip, spine and thorax come from hips and shoulders, as with COCO."""
+    recombination: RecombinationOptions = field(default_factory=RecombinationOptions)
+    tilt: TiltOptions = field(default_factory=TiltOptions)
+    errors: DetectorErrors = field(default_factory=DetectorErrors)
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,14 @@ class PoseBank:
     def from_files(cls, files: Sequence[Path], device: torch.device) -> PoseBank:
         """Read motion capture ``.npz`` files with ``positions`` (N, 17, 3) metres, z up.
 
-        Clips count by the square root of their length, and actions by the square root of what
-        their clips count together: a long or often repeated movement does not crowd out a rare
-        one.
+        Half of the draws go by kind of movement, to the power of 0.3 of how many poses it has, and
+        half by how rare the pose is: neither a long or often repeated movement nor the upright
+        stance that all movements share crowds out the rest.
 
         Raises:
             InputError: a file lacks an array or has another shape.
         """
-        directions, weights, foreign = [], [], []
+        directions, kinds = [], []
         for file in files:
             with np.load(file, allow_pickle=False) as data:
                 try:
@@ -108,62 +107,35 @@ class PoseBank:
             bones = positions - positions[:, np.maximum(PARENTS, 0)]
             length = np.linalg.norm(bones, axis=-1, keepdims=True)
             directions.append((bones / np.maximum(length, 1e-6)).astype(np.float32))
-            clip_length = np.bincount(clip, minlength=len(actions)).astype(np.float64)
-            clip_weight = np.sqrt(clip_length)
-            _, action = np.unique(actions, return_inverse=True)
-            share = clip_weight / np.sqrt(np.bincount(action, clip_weight))[action]
-            weights.append((share / np.maximum(clip_length, 1))[clip])
-            chair = np.char.startswith(actions, "sit to stand")
-            foreign.append(chair[clip])
-        return cls(
-            torch.from_numpy(np.concatenate(directions)).to(device),
-            torch.from_numpy(np.concatenate(weights)).to(device),
-            torch.from_numpy(np.concatenate(foreign)).to(device),
-        )
+            kinds.append(np.char.partition(actions, ", performed wrongly")[:, 0][clip])
+        bones = torch.from_numpy(np.concatenate(directions)).to(device)
+        kind = np.concatenate(kinds)
+        _, number, size = np.unique(kind, return_inverse=True, return_counts=True)
+        by_kind = torch.from_numpy((size**0.3 / size)[number]).to(device)
+        by_rarity = density(bones).double() ** -0.75
+        chair = torch.from_numpy(np.char.startswith(kind, "sit to stand")).to(device)
+        return cls(bones, by_kind / by_kind.sum() + by_rarity / by_rarity.sum(), chair)
 
 
-def assemble(directions: Tensor, lengths: Tensor) -> Tensor:
-    """Joints ``(N, 17, 3)``, hip at the origin, from bone directions and lengths ``(N, 17)``."""
-    joints = [torch.zeros_like(directions[:, 0])]
-    for joint in range(1, NUM_JOINTS):
-        joints.append(joints[PARENTS[joint]] + directions[:, joint] * lengths[:, joint, None])
-    return torch.stack(joints, dim=1)
+def density(directions: Tensor, radius: float = 0.1, sample: int = 4000) -> Tensor:
+    """How many poses are like each one, ``(N,)``: a share of a sample, at least 0.0001.
 
-
-def trunk_axes(directions: Tensor) -> Tensor:
-    """Axes of the upper trunk ``(N, 3, 3)``, rows right, front, up, in world axes."""
-    up = torch.nn.functional.normalize(directions[:, 7] + directions[:, 8], dim=-1)
-    across = directions[:, 14] - directions[:, 11]  # towards the right shoulder
-    right = torch.nn.functional.normalize(across - (across * up).sum(-1, keepdim=True) * up, dim=-1)
-    front: Tensor = torch.linalg.cross(up, right)
-    return torch.stack((right, front, up), dim=1)
-
-
-def _segment_distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Distance of ``points`` (N, P, 3) from segments ``start`` to ``end`` (N, 3): ``(N, P)``."""
-    axis = (end - start)[:, None]
-    offset = points - start[:, None]
-    along = (offset * axis).sum(-1, keepdim=True) / (axis**2).sum(-1, keepdim=True)
-    distance: Tensor = (offset - along.clamp(0, 1) * axis).norm(dim=-1)
-    return distance
-
-
-def swap_arms(directions: Tensor, donors: Tensor, chosen: Tensor, lengths: Tensor) -> Tensor:
-    """Give ``chosen`` (N,) poses the arms of ``donors``, turned with the trunk.
-
-    As in EvoSkeleton (Li et al., CVPR 2020), but only the arms; a swap that puts an elbow or wrist
-    into the trunk or a thigh is not made.
+    A pose is like another as far as its joints, RMS distance in metres with Human3.6M's bone
+    lengths and hips turned alike about the vertical, lie within a Gaussian of that radius.
     """
-    to_local = trunk_axes(donors)
-    arms = donors[:, _ARM_JOINTS] @ to_local.transpose(1, 2) @ trunk_axes(directions)
-    swapped = directions.clone()
-    swapped[:, _ARM_JOINTS] = arms
-    joints = assemble(swapped, lengths)
-    ends = joints[:, _ARM_JOINTS]
-    clear = (_segment_distance(ends, joints[:, 0], joints[:, 8]) > 0.11).all(1)
-    for hip, knee in ((1, 2), (4, 5)):
-        clear &= (_segment_distance(ends, joints[:, hip], joints[:, knee]) > 0.08).all(1)
-    return torch.where((chosen & clear)[:, None, None], swapped, directions)
+    lengths = directions.new_tensor(BONE_LENGTHS).expand(len(directions), NUM_JOINTS)
+    joints = assemble(directions, lengths)
+    across = joints[:, 1] - joints[:, 4]
+    yaw = torch.atan2(across[:, 1], across[:, 0])
+    cos, sin, zero = yaw.cos(), yaw.sin(), torch.zeros_like(yaw)
+    turn = torch.stack((cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1), -1)
+    features = (joints @ turn.reshape(-1, 3, 3)).flatten(1) / (radius * math.sqrt(2 * NUM_JOINTS))
+    others = features[:: max(1, len(features) // sample)]
+    parts = [
+        torch.exp(-torch.cdist(part, others).square()).mean(1)
+        for part in torch.split(features, 4096)
+    ]
+    return torch.cat(parts).clamp_(min=1e-4)
 
 
 class Synthesiser:
@@ -174,6 +146,8 @@ class Synthesiser:
         self.options = options
         self.device = bank.directions.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._errors = ErrorModel(options.errors, self.generator)
+        self._recombiner = Recombiner(bank.directions, bank.foreign_arms)
 
     def _uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=self.generator, device=self.device)
@@ -183,32 +157,30 @@ class Synthesiser:
 
     def _bodies(self, count: int) -> Tensor:
         """World poses ``(count, 17, 3)``, z up, hip at the origin."""
-        index = self.bank.draw(count, self.generator)
-        directions = self.bank.directions[index]
-        mirrored = directions[:, MIRRORED] * directions.new_tensor((-1.0, 1.0, 1.0))
-        flip = self._uniform(count) < 0.5
-        directions = torch.where(flip[:, None, None], mirrored, directions)
-
         sides = list(MIRRORED)
         variation = self._normal(count, NUM_JOINTS)
         variation = (variation + variation[:, sides]) / math.sqrt(2)  # bodies are symmetric
-        lengths = directions.new_tensor(BONE_LENGTHS) * (
+        lengths = variation.new_tensor(BONE_LENGTHS) * (
             1 + self.options.proportion_sigma * variation.clamp(-3, 3)
         )
         # One image does not tell how tall somebody is: only proportions vary.
         lengths = lengths * (sum(BONE_LENGTHS) / lengths.sum(1, keepdim=True))
 
-        donors = self.bank.directions[self.bank.draw(count, self.generator)]
-        chosen = (self._uniform(count) < self.options.arm_swap) | self.bank.foreign_arms[index]
-        return assemble(swap_arms(directions, donors, chosen, lengths), lengths)
+        drawn = self.bank.draw((1 + _DONORS) * count, self.generator)
+        # The second half of the recombiner's poses are the mirror images of the first.
+        drawn = drawn + len(self.bank) * (self._uniform(len(drawn)) < 0.5)
+        poses, *donors = drawn.view(1 + _DONORS, count)
+        made = self._recombiner.recombine(
+            poses, torch.stack(donors), lengths, self.options.recombination, self.generator
+        )
+        return assemble(tilt(made.directions, self.options.tilt, self.generator), lengths)
 
     def _views(self, count: int) -> Tensor:
         """World to camera rotations ``(count, 3, 3)``."""
         options = self.options
         yaw = self._uniform(count, -math.pi, math.pi)
         elevation = torch.deg2rad(self._uniform(count, *options.elevation))
-        tilt = self._uniform(count, -math.pi, math.pi) * (self._uniform(count) < options.lying)
-        roll = torch.deg2rad(self._normal(count) * options.roll_sigma) + tilt
+        roll = torch.deg2rad(self._normal(count) * options.roll_sigma)
         # In axes with y down, the world's up is -y.
         to_down = elevation.new_tensor(((1.0, 0, 0), (0, 0, -1), (0, 1, 0)))
         forward = torch.stack(
@@ -238,24 +210,6 @@ class Synthesiser:
         )
         root = torch.cat((reach * size / focal[:, None] * depth[:, None], depth[:, None]), -1)
         seen = poses + root[:, None]
-        exact = seen[..., :2] / seen[..., 2:] * focal[:, None, None] + size[:, None] / 2
-        return SyntheticBatch(self._detect(exact), size, poses)
-
-    def _detect(self, exact: Tensor) -> Tensor:
-        """Keypoints as a detector would give them."""
-        options, count = self.options, len(exact)
-        derived = exact.clone()
-        derived[:, 0] = (exact[:, 1] + exact[:, 4]) / 2
-        derived[:, 8] = (exact[:, 11] + exact[:, 14]) / 2
-        derived[:, 7] = (derived[:, 0] + derived[:, 8]) / 2
-        use = self._uniform(count) < options.derived
-        keypoints = torch.where(use[:, None, None], derived, exact)
-
-        extent = (exact.amax(1) - exact.amin(1)).amax(-1)[:, None, None]
-        low, high = options.noise
-        noise = self._normal(count, NUM_JOINTS, 2) * self._uniform(count, low, high)[:, None, None]
-        noise += self._normal(count, NUM_JOINTS, 2) * options.offset_sigma
-        lost = self._uniform(count * NUM_JOINTS).reshape(count, NUM_JOINTS, 1) < options.outlier
-        noise += self._normal(count, NUM_JOINTS, 2) * options.outlier_sigma * lost
-        noisy = self._uniform(count) >= options.clean
-        return keypoints + noise * extent * noisy[:, None, None]
+        found, noisy = self._errors.misplace(seen)
+        keypoints = found[..., :2] / found[..., 2:] * focal[:, None, None] + size[:, None] / 2
+        return SyntheticBatch(self._errors.disturb(keypoints, noisy), size, poses)

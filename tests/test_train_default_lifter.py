@@ -49,7 +49,7 @@ def test_training_writes_a_usable_lifter_and_goes_on_where_it_stopped(mocap, tmp
 
     again = train(mocap, out, 6)
     assert again.returncode == 0, again.stderr
-    assert "going on from step 4" in again.stdout
+    assert "goes on from step 4" in again.stdout
     assert read_checkpoint(out / "default.safetensors").training["steps"] == 6
 
 
