@@ -52,11 +52,15 @@ class SynthesisOptions:
 
 @dataclass(frozen=True)
 class SyntheticBatch:
-    """``keypoints_px`` (N, 17, 2), ``image_size`` (N, 2), ``poses`` (N, 17, 3) in camera axes."""
+    """``keypoints_px`` (N, 17, 2), ``image_size`` (N, 2), ``poses`` (N, 17, 3) in camera axes.
+
+    ``focal_px`` (N,) is the lens's focal length.
+    """
 
     keypoints_px: Tensor
     image_size: Tensor
     poses: Tensor
+    focal_px: Tensor
 
 
 class PoseBank:
@@ -212,4 +216,4 @@ class Synthesiser:
         seen = poses + root[:, None]
         found, noisy = self._errors.misplace(seen)
         keypoints = found[..., :2] / found[..., 2:] * focal[:, None, None] + size[:, None] / 2
-        return SyntheticBatch(self._errors.disturb(keypoints, noisy), size, poses)
+        return SyntheticBatch(self._errors.disturb(keypoints, noisy), size, poses, focal)

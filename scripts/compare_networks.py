@@ -1,47 +1,58 @@
 #!/usr/bin/env python
-"""Compare lifting networks at equal budget, on motion capture seen through virtual cameras.
+"""Compare lifting networks after equal computing time, on motion capture seen by virtual cameras.
 
-    python scripts/compare_networks.py --mocap DIR --out runs/compare
+    python scripts/compare_networks.py --mocap DIR --out runs/networks --cpu-seconds 150
 
-Every network sees the same number of synthetic poses (handcrafted D-GridConv, static GridConv, a
-residual MLP of as many parameters, and the learnable grid, trained and frozen at its standard or a
-random prior) with the same optimiser and schedule; each seed is one run. Errors are those on
-DIR/bench_test.npz. Runs are kept in OUT/runs.jsonl and not repeated; at the end a Markdown table
-is printed.
+Each network is trained as the default lifter is (synthetic poses, optimiser, schedule, one thread)
+until it has used so many seconds of the processor; a small network sees more poses in that time
+than a large one. Errors are those on DIR/bench_test.npz of the averaged weights, plain and with
+the flip test, and of the last weights. Runs are kept in OUT/runs.jsonl and not repeated; at the
+end a Markdown table is printed.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import statistics
 import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
 
-from gridpose.lifting.metrics import mpjpe, pa_mpjpe
-from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
-from gridpose.lifting.normalise import normalise
+from gridpose.core import FloatArray
+from gridpose.lifting.benchmark import Benchmark, measure, read_benchmark
+from gridpose.lifting.lifter import mirror
+from gridpose.lifting.network import Kind, LiftingNetwork, NetworkConfig, build_network
+from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, normalise
 from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
-
-NETWORKS = (
-    "mlp",
-    "gridconv",
-    "dgridconv",
-    "frozen grid",
-    "learned grid",
-    "frozen random grid",
-    "learned random grid",
+from gridpose.lifting.training.recipe import (
+    MuonAdamW,
+    keep_freed_memory,
+    learning_rate,
+    lift_error,
 )
-WARM_UP_STEPS = 200
-DECAY_SHARE = 0.3
-TEMPERATURE_SHARE = 0.1
-"""Share of the steps over which the attention's temperature falls from 30 to 1."""
+
+BATCH = 256
+RATE = 5e-3
+WARM_UP_SHARE, DECAY_SHARE, TEMPERATURE_SHARE = 0.1, 0.5, 0.1
+
+
+def _grid(kind: Kind, hidden: int, blocks: int) -> NetworkConfig:
+    return NetworkConfig(kind, hidden=hidden, blocks=blocks, dropout=0.0)
+
+
+NETWORKS = {
+    "D-GridConv, 64 channels, 2 blocks": _grid("dgridconv", 64, 2),
+    "D-GridConv, 128 channels, 2 blocks": _grid("dgridconv", 128, 2),
+    "D-GridConv, 256 channels, 2 blocks": _grid("dgridconv", 256, 2),
+    "D-GridConv, 128 channels, 1 block": _grid("dgridconv", 128, 1),
+    "D-GridConv, 128 channels, 3 blocks": _grid("dgridconv", 128, 3),
+    "GridConv, 128 channels, 2 blocks": _grid("gridconv", 128, 2),
+    "D-GridConv on a learnable grid, 128 channels, 2 blocks": _grid("dgridconv_autogrids", 128, 2),
+    "residual MLP, 1024 wide, 2 blocks": None,
+}
 
 
 class ResidualMLP(nn.Module):
@@ -60,126 +71,90 @@ class ResidualMLP(nn.Module):
         return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
 
     def lift(self, keypoints: Tensor) -> Tensor:
-        x = self.first(keypoints.flatten(1))
+        with torch.autocast("cpu", enabled=False):
+            x = self.first(keypoints.flatten(1))
         for block in self.blocks:
             x = x + block(x)
-        poses: Tensor = self.last(x)
+        with torch.autocast("cpu", enabled=False):
+            poses: Tensor = self.last(x.float())
         return poses.reshape(-1, 17, 3)
 
 
-def parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+class Answers:
+    """A network that is not in a checkpoint, for :func:`measure`."""
+
+    def __init__(self, network: LiftingNetwork | ResidualMLP) -> None:
+        self.network = network.eval()
+
+    @torch.inference_mode()
+    def lift(
+        self,
+        keypoints_px: FloatArray,
+        image_size: FloatArray,
+        fov_degrees: float | None = None,
+        *,
+        flip_test: bool = False,
+    ) -> FloatArray:
+        normalised = normalise(
+            torch.from_numpy(keypoints_px).float(),
+            torch.from_numpy(image_size).float(),
+            "person",
+            DEFAULT_FOV_DEGREES if fov_degrees is None else fov_degrees,
+        )
+        poses = self.network.lift(normalised.keypoints)
+        if flip_test:
+            poses = (poses + mirror(self.network.lift(mirror(normalised.keypoints)))) / 2
+        poses = normalised.rotate_back(poses)
+        return (poses - poses[:, :1]).numpy()
 
 
-def make(name: str, hidden: int) -> LiftingNetwork | ResidualMLP:
-    config = NetworkConfig("dgridconv", hidden=hidden, dropout=0.0)
-    if name == "mlp":
-        wanted = parameters(build_network(config))
-        widths = range(16, 4096)
-        count = [4 * width**2 + (34 + 51 + 4 + 5 * 2 + 1) * width for width in widths]
-        return ResidualMLP(widths[int(np.abs(np.array(count) - wanted).argmin())])
-    if name == "gridconv":
-        return build_network(NetworkConfig("gridconv", hidden=hidden, dropout=0.0))
-    if name == "dgridconv":
-        return build_network(config)
-    prior = "random_prob" if "random" in name else "standard"
-    config = NetworkConfig("dgridconv_autogrids", hidden=hidden, dropout=0.0, prior=prior)
-    network = build_network(config)
-    assert network.sgt_layer is not None
-    network.sgt_layer.sgt_trans_mat.requires_grad_(name.startswith("learned"))
-    return network
+def figures(network: LiftingNetwork | ResidualMLP, bench: Benchmark, flip: bool = False) -> str:
+    """MPJPE / PA-MPJPE, exact and noisy 2D, mm."""
+    result = measure(Answers(network), bench, flip_test=flip)
+    pairs = [kind.overall for kind in (result.exact, result.noisy)]
+    return ", ".join(f"{pair.mpjpe:.1f} / {pair.pa_mpjpe:.1f}" for pair in pairs)
 
 
-@torch.no_grad()
-def bench_errors(network: LiftingNetwork | ResidualMLP, bench: Path) -> dict[str, float]:
-    """MPJPE and PA-MPJPE in mm for exact and noisy 2D, hip at the origin."""
-    network.eval()
-    errors = {}
-    with np.load(bench) as data:
-        for name in ("keypoints_px", "keypoints_noisy_px"):
-            keypoints = torch.from_numpy(data[name]).float()
-            sizes = torch.from_numpy(data["image_size"]).float().expand(len(keypoints), 2)
-            normalised = normalise(keypoints, sizes, "person")
-            poses = normalised.rotate_back(network.lift(normalised.keypoints)).numpy()
-            poses = poses - poses[:, :1]
-            kind = "noisy" if "noisy" in name else "exact"
-            errors[kind] = 1000 * float(mpjpe(poses, data["poses_camera"]).mean())
-            errors[f"{kind}_pa"] = 1000 * float(pa_mpjpe(poses, data["poses_camera"]).mean())
-    network.train()
-    return {name: round(value, 2) for name, value in errors.items()}
-
-
-def train(
-    name: str,
-    seed: int,
-    bank: PoseBank,
-    bench: Path,
-    *,
-    hidden: int,
-    steps: int,
-    batch: int,
-    grid_rate: float,
-    grid_share: float,
-) -> dict[str, object]:
-    torch.manual_seed(seed)
-    network = make(name, hidden).train()
-    synthesiser = Synthesiser(bank, SynthesisOptions(), seed)
-    grid = network.sgt_layer if isinstance(network, LiftingNetwork) else None
-    before = None if grid is None else grid.sgt_trans_mat.detach().clone()
-    cells = None if grid is None else grid.joint_of_cell()
-    scores = [] if grid is None else [grid.sgt_trans_mat]
-    rest = [p for p in network.parameters() if all(p is not s for s in scores)]
-    optimizer = torch.optim.AdamW(
-        [{"params": rest}, {"params": scores, "weight_decay": 0.0}], lr=2e-3, weight_decay=1e-4
+def train(name: str, bank: PoseBank, bench: Benchmark, cpu_seconds: float) -> dict[str, object]:
+    torch.manual_seed(1)
+    config = NETWORKS[name]
+    network = ResidualMLP(1024) if config is None else build_network(config)
+    average = torch.optim.swa_utils.AveragedModel(
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99),
+        use_buffers=True,
     )
-    started = time.perf_counter()
-    for step in range(steps):
-        rate = min((step + 1) / WARM_UP_STEPS, (steps - step) / (DECAY_SHARE * steps), 1.0)
-        network_group, grid_group = optimizer.param_groups
-        network_group["lr"] = 2e-3 * rate
-        grid_group["lr"] = 2e-3 * rate * grid_rate * (step < grid_share * steps)
+    synthesiser = Synthesiser(bank, SynthesisOptions(), 1)
+    optimizer = MuonAdamW(network)
+    steps, started = 0, time.process_time()
+    while (progress := (time.process_time() - started) / cpu_seconds) < 1:
         if isinstance(network, LiftingNetwork):
-            network.set_temperature(max(1.0, 30 - 29 * step / (TEMPERATURE_SHARE * steps)))
-        drawn = synthesiser.batch(batch)
-        normalised = normalise(drawn.keypoints_px, drawn.image_size, "person")
-        assert normalised.to_camera is not None
-        wanted = drawn.poses @ normalised.to_camera
-        loss = (network.lift(normalised.keypoints) - wanted).norm(dim=-1).mean()
-        optimizer.zero_grad(set_to_none=True)
+            network.set_temperature(max(1.0, 30 - 29 * progress / TEMPERATURE_SHARE))
+        loss = lift_error(network, synthesiser.batch(BATCH), torch.bfloat16)
+        network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-    result: dict[str, object] = {
+        optimizer.step(learning_rate(progress, RATE, WARM_UP_SHARE, DECAY_SHARE))
+        average.update_parameters(network)
+        steps += 1
+    if isinstance(network, LiftingNetwork):
+        average.module.set_temperature(1.0)
+    return {
         "network": name,
-        "seed": seed,
-        "parameters": parameters(network),
-        "seconds": round(time.perf_counter() - started),
-        "loss_mm": round(1000 * loss.item(), 1),
-        **bench_errors(network, bench),
+        "cpu_seconds": cpu_seconds,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "poses": steps * BATCH,
+        "averaged": figures(average.module, bench),
+        "flip test": figures(average.module, bench, flip=True),
+        "last weights": figures(network, bench),
     }
-    if grid is not None and before is not None and cells is not None:
-        after = grid.joint_of_cell()
-        result["moved"] = round(float((grid.sgt_trans_mat.detach() - before).abs().mean()), 4)
-        result["cells_changed"] = int((after != cells).sum())
-        result["joints_held"] = len(after.unique())
-        result["cells"] = after.tolist()
-    return result
 
 
 def table(runs: list[dict[str, object]]) -> str:
-    lines = [
-        "| network | parameters | seeds | exact MPJPE | exact PA | noisy MPJPE | noisy PA |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name in NETWORKS:
-        own = [run for run in runs if run["network"] == name]
-        if not own:
-            continue
-        cells = [name, f"{own[0]['parameters']:,}", str(len(own))]
-        for key in ("exact", "exact_pa", "noisy", "noisy_pa"):
-            values = [float(str(run[key])) for run in own]
-            spread = statistics.stdev(values) if len(values) > 1 else math.nan
-            cells.append(f"{statistics.mean(values):.1f} ± {spread:.1f}")
+    columns = ("network", "parameters", "poses", "averaged", "flip test", "last weights")
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for run in runs:
+        cells = [f"{run[c]:,}" if isinstance(run[c], int) else str(run[c]) for c in columns]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -187,37 +162,25 @@ def table(runs: list[dict[str, object]]) -> str:
 def main(
     mocap: Annotated[Path, typer.Option(help="folder of the motion capture files")],
     out: Annotated[Path, typer.Option(help="where runs are kept")],
-    hidden: int = 64,
-    steps: int = 2000,
-    batch: int = 256,
-    seeds: int = 3,
-    grid_rate: Annotated[
-        float, typer.Option(help="learning rate of the grid, times the rest's")
-    ] = 1,
-    grid_share: Annotated[float, typer.Option(help="share of the steps in which it learns")] = 1,
-    only: Annotated[list[str] | None, typer.Option(help=", ".join(NETWORKS))] = None,
+    cpu_seconds: Annotated[float, typer.Option(help="computing time of each training")] = 150,
+    only: Annotated[list[str] | None, typer.Option(help=" | ".join(NETWORKS))] = None,
 ) -> None:
+    keep_freed_memory()
+    torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     log = out / "runs.jsonl"
-    runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = log.read_text().splitlines() if log.exists() else []
+    runs = [run for run in map(json.loads, lines) if run["cpu_seconds"] == cpu_seconds]
     files = [mocap / "mocap_train.npz", mocap / "extra_train.npz"]
     bank = PoseBank.from_files(files, torch.device("cpu"))
-    for seed in range(seeds):
-        for name in only or NETWORKS:
-            if any(run["network"] == name and run["seed"] == seed for run in runs):
-                continue
-            budget = {
-                "hidden": hidden,
-                "steps": steps,
-                "batch": batch,
-                "grid_rate": grid_rate,
-                "grid_share": grid_share,
-            }
-            run = {**train(name, seed, bank, mocap / "bench_test.npz", **budget), **budget}
-            runs.append(run)
-            with log.open("a") as stream:
-                stream.write(json.dumps(run) + "\n")
-            print(json.dumps(run), flush=True)
+    bench = read_benchmark(mocap / "bench_test.npz")
+    for name in only or NETWORKS:
+        if any(run["network"] == name for run in runs):
+            continue
+        runs.append(train(name, bank, bench, cpu_seconds))
+        print(json.dumps(runs[-1]), flush=True)
+        with log.open("a") as file:
+            file.write(json.dumps(runs[-1]) + "\n")
     print(table(runs))
 
 

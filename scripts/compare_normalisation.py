@@ -17,7 +17,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,11 +26,11 @@ import torch
 import typer
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from train_default_lifter import keep_freed_memory
 
 from gridpose.lifting.metrics import mpjpe, pa_mpjpe
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, view_rotation
 from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions, SyntheticBatch
+from gridpose.lifting.training.recipe import keep_freed_memory
 
 Aim = Literal["frame", "pixels", "trunk", "centroid", "hip"]
 Scale = Literal["none", "rms", "mean", "median", "l1", "trunk+thighs", "box"]
@@ -111,51 +111,28 @@ VARIANTS: Mapping[str, Variant] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A batch and what a :class:`SyntheticBatch` does not tell.
-
-    ``focal_px`` (N,) is the true focal length, ``confidence`` (N, 17) within 0 to 1.
-    """
+    """A batch, and with it how sure the detector is: ``confidence`` (N, 17) within 0 to 1."""
 
     batch: SyntheticBatch
-    focal_px: Tensor
     confidence: Tensor
 
 
-class Detector(Synthesiser):
-    """A synthesiser that tells the lens, and whose less well found joints may be reported."""
-
-    def __init__(
-        self, bank: PoseBank, options: SynthesisOptions, seed: int, unsure: bool = False
-    ) -> None:
-        super().__init__(bank, options, seed)
-        self.unsure = unsure
-        self._fov = torch.empty(0)
-        self._confidence = torch.empty(0)
-
-    def _uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        drawn = super()._uniform(count, low, high)
-        if (low, high) == self.options.fov:
-            self._fov = drawn
-        return drawn
-
-    def _detect(self, exact: Tensor) -> Tensor:
-        keypoints = super()._detect(exact)
-        self._confidence = torch.ones(exact.shape[:2])
-        if not self.unsure:
-            return keypoints
-        # In half the poses up to 30 % of the joints: three times the usual mean error of 1.2 %.
-        share = self._uniform(len(exact), -0.3, 0.3)[:, None]
-        uniform = self._uniform(exact.shape[0] * exact.shape[1]).reshape(exact.shape[:2])
-        level = self._uniform(exact.shape[0] * exact.shape[1]).reshape(exact.shape[:2])
-        low = uniform < share
-        self._confidence = torch.where(low, 0.05 + 0.45 * level, 0.5 + 0.5 * level)
-        extent = (exact.amax(1) - exact.amin(1)).amax(-1)[:, None, None]
-        return keypoints + 0.034 * extent * self._normal(*exact.shape) * low[..., None]
-
-    def draw(self, count: int) -> Drawn:
-        batch = self.batch(count)
-        focal = 0.5 * batch.image_size[:, 0] / torch.tan(torch.deg2rad(self._fov) / 2)
-        return Drawn(batch, focal, self._confidence)
+def draw(synthesiser: Synthesiser, count: int, unsure: bool) -> Drawn:
+    """A batch whose less well found joints, if there are any, are reported as such."""
+    batch = synthesiser.batch(count)
+    keypoints = batch.keypoints_px
+    shape = keypoints.shape[:2]
+    if not unsure:
+        return Drawn(batch, torch.ones(shape))
+    # In half the poses up to 30 % of the joints: three times the usual mean error of 1.2 %.
+    generator = synthesiser.generator
+    share = torch.rand(count, 1, generator=generator) * 0.6 - 0.3
+    low = torch.rand(shape, generator=generator) < share
+    level = torch.rand(shape, generator=generator)
+    confidence = torch.where(low, 0.05 + 0.45 * level, 0.5 + 0.5 * level)
+    extent = (keypoints.amax(1) - keypoints.amin(1)).amax(-1)[:, None, None]
+    error = torch.randn(keypoints.shape, generator=generator) * low[..., None]
+    return Drawn(replace(batch, keypoints_px=keypoints + 0.034 * extent * error), confidence)
 
 
 def person_size(flat: Tensor, scale: Scale) -> Tensor:
@@ -308,7 +285,7 @@ def evaluate(
                 variant,
                 batch.keypoints_px,
                 batch.image_size,
-                detected.focal_px,
+                detected.batch.focal_px,
                 False,
                 confidence,
             )
@@ -319,7 +296,7 @@ def evaluate(
 
 def told(variant: Variant, drawn: Drawn, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """For which poses the lens is known ``(N,)``, and the confidences told ``(N, 17)``."""
-    uniform = torch.rand(2, len(drawn.focal_px), generator=generator)
+    uniform = torch.rand(2, len(drawn.batch.focal_px), generator=generator)
     known = uniform[0] < variant.lens_known
     confident = uniform[1] < variant.confidence_known
     return known, torch.where(confident[:, None], drawn.confidence, 1.0)
@@ -337,7 +314,7 @@ def train_group(
     The matrix products run in bfloat16; weights, their averages and the optimiser's in float32.
     """
     unsure = VARIANTS[names[0]].detector
-    detector = Detector(bank, SynthesisOptions(), seed, unsure)
+    synthesiser = Synthesiser(bank, SynthesisOptions(), seed)
     networks: dict[str, nn.Module] = {}
     optimizers: dict[str, torch.optim.Optimizer] = {}
     generators: dict[str, torch.Generator] = {}
@@ -354,7 +331,7 @@ def train_group(
     for step in range(budget.steps):
         fall = 0.5 + 0.5 * math.cos(math.pi * step / budget.steps)
         now = budget.rate * min((step + 1) / WARM_UP_STEPS, fall)
-        drawn = detector.draw(budget.batch)
+        drawn = draw(synthesiser, budget.batch, unsure)
         for name, network in networks.items():
             variant, optimizer = VARIANTS[name], optimizers[name]
             optimizer.param_groups[0]["lr"] = now
@@ -363,7 +340,7 @@ def train_group(
                 variant,
                 drawn.batch.keypoints_px,
                 drawn.batch.image_size,
-                drawn.focal_px,
+                drawn.batch.focal_px,
                 known,
                 confidence,
             )
@@ -441,7 +418,7 @@ def main(
     files = [mocap / "mocap_train.npz", mocap / "extra_train.npz"]
     bank = PoseBank.from_files(files, torch.device("cpu"))
     test_bank = PoseBank.from_files([mocap / "mocap_test.npz"], torch.device("cpu"))
-    detected = Detector(test_bank, SynthesisOptions(), 1000, unsure=True).draw(4096)
+    detected = draw(Synthesiser(test_bank, SynthesisOptions(), 1000), 4096, unsure=True)
     names = [name for name in VARIANTS if not only or name.startswith(tuple(only))]
     for seed in seeds or [0]:
         done = {run["variant"] for run in finished() if run["seed"] == seed}

@@ -11,7 +11,6 @@ OUT/default.safetensors.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import time
@@ -22,15 +21,20 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor, nn
+from torch import nn
 
 from gridpose.lifting.benchmark import measure, read_benchmark
 from gridpose.lifting.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from gridpose.lifting.lifter import Lifter
-from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
-from gridpose.lifting.normalise import normalise
-from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions, SyntheticBatch
+from gridpose.lifting.network import NetworkConfig, build_network
+from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
 from gridpose.lifting.training.processes import processes, rank
+from gridpose.lifting.training.recipe import (
+    MuonAdamW,
+    keep_freed_memory,
+    learning_rate,
+    lift_error,
+)
 
 EMA_DECAY = 0.998
 WARM_UP_STEPS = 500
@@ -38,70 +42,6 @@ DECAY_SHARE = 0.5
 """Share of the steps, at the end, over which the learning rate falls to zero."""
 TEMPERATURE_STEPS = 1000
 """Steps over which the attention's temperature falls from 30 to 1."""
-SMALLEST_MATRIX = 16
-"""Weights of fewer rows or columns are learnt by AdamW, not by Muon."""
-
-
-def keep_freed_memory() -> None:
-    """Keep glibc from handing large buffers back to the kernel: page faults were half the time."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return
-    m_trim_threshold, m_mmap_max = -1, -4
-    libc.mallopt(m_mmap_max, 0)
-    libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up, constant, then linear to zero."""
-    rise = (step + 1) / WARM_UP_STEPS
-    fall = (steps - step) / max(1, DECAY_SHARE * steps)
-    return peak * min(1.0, rise, fall)
-
-
-class Optimizer:
-    """Muon (Jordan et al., 2024) for weight matrices, AdamW for all else.
-
-    After equally many steps Muon was 3 mm ahead of AdamW alone. A convolution's weights count as
-    one matrix, a row for each output channel.
-    """
-
-    def __init__(self, network: nn.Module, rate: float) -> None:
-        self._matrices: list[tuple[nn.Parameter, nn.Parameter]] = []
-        others = []
-        for name, weight in network.named_parameters():
-            matrix = weight.detach().flatten(1) if weight.ndim > 1 else weight.detach()[:, None]
-            # What the attention gives each tap and cell is no mixture of one another.
-            if min(matrix.shape) >= SMALLEST_MATRIX and "position_fc" not in name:
-                self._matrices.append((weight, nn.Parameter(matrix)))
-            else:
-                others.append(weight)
-        self._optimizers = (
-            torch.optim.Muon(
-                [matrix for _, matrix in self._matrices],
-                lr=rate,
-                weight_decay=1e-4,
-                adjust_lr_fn="match_rms_adamw",
-            ),
-            torch.optim.AdamW(others, lr=rate, weight_decay=1e-4),
-        )
-
-    def step(self, rate: float) -> None:
-        for weight, matrix in self._matrices:
-            assert weight.grad is not None
-            matrix.grad = weight.grad.flatten(1)
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-
-    def state_dict(self) -> list[dict[str, object]]:
-        return [optimizer.state_dict() for optimizer in self._optimizers]
-
-    def load_state_dict(self, states: Iterable[dict[str, object]]) -> None:
-        for optimizer, state in zip(self._optimizers, states, strict=True):
-            optimizer.load_state_dict(state)
 
 
 def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -126,27 +66,14 @@ def evaluate(checkpoint: Checkpoint, bench: Path) -> dict[str, float]:
     }
 
 
-def lift_error(
-    network: LiftingNetwork, drawn: SyntheticBatch, precision: torch.dtype | None
-) -> Tensor:
-    """Mean distance in metres of the lifted from the true joints."""
-    normalised = normalise(drawn.keypoints_px, drawn.image_size, "person")
-    assert normalised.to_camera is not None
-    wanted = drawn.poses @ normalised.to_camera
-    device = drawn.poses.device.type
-    with torch.autocast(device, dtype=precision, enabled=precision is not None):
-        lifted = network.lift(normalised.keypoints)
-    return (lifted - wanted).norm(dim=-1).mean()
-
-
 def main(
     mocap: Annotated[Path, typer.Option(help="folder of the motion capture files")],
     out: Annotated[Path, typer.Option(help="run folder")],
     hidden: int = 128,
     blocks: int = 2,
-    steps: int = 20_000,
+    steps: int = 12_000,
     batch: Annotated[int, typer.Option(help="poses for each process and step")] = 256,
-    rate: float = 2e-3,
+    rate: float = 5e-3,
     seed: int = 1,
     device: str = "cpu",
     half: Annotated[
@@ -163,9 +90,10 @@ def main(
     bench = mocap / "bench_test.npz"
     options = SynthesisOptions()
     config = NetworkConfig(hidden=hidden, blocks=blocks, dropout=0.0, temperature=1.0)
+    processes_in_all = int(os.environ.get("WORLD_SIZE", "1"))
     recipe = {
         "data": [file.name for file in files],
-        "batch": batch * int(os.environ.get("WORLD_SIZE", "1")),
+        "batch": batch * processes_in_all,
         "rate": rate,
         "seed": seed,
         "half": half,
@@ -181,7 +109,7 @@ def main(
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA_DECAY),
             use_buffers=True,
         )
-        optimizer = Optimizer(network, rate)
+        optimizer = MuonAdamW(network)
         state_file, first = out / "state.pt", 0
         if state_file.is_file():
             state = torch.load(state_file, map_location=target, weights_only=True)
@@ -191,7 +119,8 @@ def main(
             first = state["step"]
             print(f"process {rank()} goes on from step {first}", flush=True)
         # Each process draws poses of its own, after an interruption others than before it.
-        drawn_by = Synthesiser(PoseBank.from_files(files, target), options, seed + rank() + first)
+        draws = seed + processes_in_all * first + rank()
+        drawn_by = Synthesiser(PoseBank.from_files(files, target), options, draws)
         started, running = time.monotonic(), torch.zeros((), device=target)
         for step in range(first, steps):
             cooling = max(0.0, 1 - step / TEMPERATURE_STEPS)
@@ -201,7 +130,7 @@ def main(
             loss.backward()
             share_gradients(network.parameters())
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step(learning_rate(step, steps, rate))
+            optimizer.step(learning_rate(step / steps, rate, WARM_UP_STEPS / steps, DECAY_SHARE))
             average.update_parameters(network)
             running += loss.detach()
 
