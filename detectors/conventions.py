@@ -81,30 +81,54 @@ _LIMBS = {name: {name: 1.0} for name in JOINT_NAMES if name.startswith(("left_",
 _HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
 _EARS, _MOUTH = ("left_ear", "right_ear"), ("mouth_left", "mouth_right")
 
-# Detectors mark hips where bones articulate, lower and closer together than Human3.6M's hip
-# joints: raise them along the trunk by 8 % of it and move them 30 % further apart.
-_RAISE, _WIDEN = 0.08, 1.3
 
+def _pair(part: str, towards: str, shift: float, width: float) -> dict[str, dict[str, float]]:
+    """Both sides of ``part``, moved and set ``width`` times as far apart.
 
-def _hip(side: str, other: str) -> dict[str, float]:
+    They move by the share ``shift`` of the trunk, towards the middle of the pair ``towards``.
+    """
+    moved = _scaled(shift, _mean(f"left_{towards}", f"right_{towards}"))
     return {
-        f"{side}_hip": (1 - _RAISE + _WIDEN) / 2,
-        f"{other}_hip": (1 - _RAISE - _WIDEN) / 2,
-        **_scaled(_RAISE, _mean(*_SHOULDERS)),
+        f"{side}_{part}": {
+            f"{side}_{part}": (1 - shift + width) / 2,
+            f"{other}_{part}": (1 - shift - width) / 2,
+            **moved,
+        }
+        for side, other in (("left", "right"), ("right", "left"))
     }
 
 
-_RAISED_HIP = {**_scaled(1 - _RAISE, _mean(*_HIPS)), **_scaled(_RAISE, _mean(*_SHOULDERS))}
-# Human3.6M's thorax lies a little above the shoulders, on the way to the ears.
-_THORAX = {**_scaled(0.88, _mean(*_SHOULDERS)), **_scaled(0.12, _mean(*_EARS))}
-_BODY = {
-    **_LIMBS,
-    "left_hip": _hip("left", "right"),
-    "right_hip": _hip("right", "left"),
-    "hip": _RAISED_HIP,
-    "spine": _sum(_scaled(0.5, _RAISED_HIP), _scaled(0.5, _THORAX)),
-    "thorax": _THORAX,
-}
+def _middle(pair: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return _scaled(1 / len(pair), _sum(*pair.values()))
+
+
+def _body(
+    hips: Mapping[str, Mapping[str, float]], shoulders: Mapping[str, Mapping[str, float]]
+) -> dict[str, Mapping[str, float]]:
+    """All joints but nose and head."""
+    pelvis = _middle(hips)
+    # Human3.6M's thorax lies a little above the shoulders, on the way to the ears.
+    thorax = _sum(_scaled(0.88, _middle(shoulders)), _scaled(0.12, _mean(*_EARS)))
+    return {
+        **_LIMBS,
+        **hips,
+        **shoulders,
+        "hip": pelvis,
+        "spine": _sum(_scaled(0.5, pelvis), _scaled(0.5, thorax)),
+        "thorax": thorax,
+    }
+
+
+# Annotators of COCO mark hips where bones articulate, lower and closer together than Human3.6M's
+# hip joints.
+_COCO_HIPS = _pair("hip", "shoulder", 0.08, 1.3)
+_COCO_SHOULDERS = {name: _LIMBS[name] for name in _SHOULDERS}
+
+# BlazePose's hips lie lower still and its shoulders high and far apart. Taken over from four
+# calibrated cameras, in mm and scaled to Human3.6M's limbs: shoulders 367 to 381 apart (Human3.6M:
+# 302) and the trunk from hips to shoulders 570 long (460).
+_BLAZEPOSE_HIPS = _pair("hip", "shoulder", 0.12, 1.3)
+_BLAZEPOSE_SHOULDERS = _pair("shoulder", "hip", 0.06, 0.85)
 
 HUMAN36M_17 = Convention("human3.6m-17", JOINT_NAMES, {name: {name: 1.0} for name in JOINT_NAMES})
 
@@ -116,7 +140,7 @@ COCO_17 = Convention(
         "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
     ),
     {
-        **_BODY,
+        **_body(_COCO_HIPS, _COCO_SHOULDERS),
         # Human3.6M's "nose" and "head" lie nearer to the neck than nose and crown.
         "nose": {"nose": 0.67, **_scaled(0.33, _mean(*_SHOULDERS))},
         "head": {**_scaled(1.08, _mean(*_EARS)), **_scaled(-0.08, _mean(*_SHOULDERS))},
@@ -135,7 +159,7 @@ BLAZEPOSE_33 = Convention(
         "left_heel", "right_heel", "left_foot_index", "right_foot_index",
     ),
     {
-        **_BODY,
+        **_body(_BLAZEPOSE_HIPS, _BLAZEPOSE_SHOULDERS),
         "nose": {**_scaled(0.85, _mean(*_MOUTH)), **_scaled(0.15, _mean(*_SHOULDERS))},
         "head": {
             **_mean(*_EARS),

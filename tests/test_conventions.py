@@ -135,7 +135,8 @@ def test_swapping_the_sides_of_keypoints_swaps_those_of_joints(convention: Conve
 def test_limbs_are_taken_over(convention: Convention) -> None:
     keypoints = random_keypoints(convention)
     joints, _ = convention.to_human36m(keypoints, certain(convention))
-    for name in [*LIMBS, "left_shoulder", "right_shoulder"]:
+    shoulders = [f"{side}_shoulder" for side in SIDES] if convention is COCO_17 else []
+    for name in [*LIMBS, *shoulders]:
         np.testing.assert_array_equal(
             joints[JOINT[name]], keypoints[convention.keypoints.index(name)]
         )
@@ -171,6 +172,16 @@ def test_joints_of_an_upright_person_are_in_anatomical_order(convention: Convent
     assert 60 < hips[0, 0] - hips[1, 0] < 90
     assert (hips[:, 1] < 310).all()
     np.testing.assert_allclose(hips.mean(0), joints[JOINT["hip"]], atol=1e-3)
+
+
+def test_shoulders_of_blazepose_come_nearer_to_each_other_and_to_the_hips() -> None:
+    keypoints = person_from_the_front(BLAZEPOSE_33)
+    joints, _ = BLAZEPOSE_33.to_human36m(keypoints, certain(BLAZEPOSE_33))
+    left, right = joints[JOINT["left_shoulder"]], joints[JOINT["right_shoulder"]]
+    assert left[0] - right[0] == pytest.approx(0.85 * 90, abs=0.01)
+    trunk = 310 - 160
+    assert left[1] == right[1] == pytest.approx(160 + 0.06 * trunk, abs=0.01)
+    assert joints[JOINT["hip"], 1] == pytest.approx(310 - 0.12 * trunk, abs=0.01)
 
 
 @every_convention
