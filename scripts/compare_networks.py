@@ -58,9 +58,9 @@ NETWORKS = {
 class ResidualMLP(nn.Module):
     """SimpleBaseline (Martinez et al., ICCV 2017): two residual blocks of two linear layers."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.first = self._layer(34, width)
+        self.first = self._layer(inputs, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(self._layer(width, width), self._layer(width, width)) for _ in range(2)
         )
@@ -70,14 +70,19 @@ class ResidualMLP(nn.Module):
     def _layer(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
 
-    def lift(self, keypoints: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs ``(N, D)`` to poses ``(N, 17, 3)``; in float32 on the way in and out."""
         with torch.autocast("cpu", enabled=False):
-            x = self.first(keypoints.flatten(1))
+            x = self.first(x)
         for block in self.blocks:
             x = x + block(x)
         with torch.autocast("cpu", enabled=False):
             poses: Tensor = self.last(x.float())
         return poses.reshape(-1, 17, 3)
+
+    def lift(self, keypoints: Tensor) -> Tensor:
+        poses: Tensor = self(keypoints.flatten(1))
+        return poses
 
 
 class Answers:
@@ -118,7 +123,7 @@ def figures(network: LiftingNetwork | ResidualMLP, bench: Benchmark, flip: bool 
 def train(name: str, bank: PoseBank, bench: Benchmark, cpu_seconds: float) -> dict[str, object]:
     torch.manual_seed(1)
     config = NETWORKS[name]
-    network = ResidualMLP(1024) if config is None else build_network(config)
+    network = ResidualMLP(34, 1024) if config is None else build_network(config)
     average = torch.optim.swa_utils.AveragedModel(
         network,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99),

@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import typer
+from compare_networks import ResidualMLP
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -206,29 +207,6 @@ def width_of(variant: Variant) -> int:
     """How many numbers :func:`features` gives the network."""
     sizes = {"size": 1, "bearing": 2, "known": 1, "confidence": 17}
     return 34 + sum(sizes[extra] for extra in variant.extras)
-
-
-class ResidualMLP(nn.Module):
-    """SimpleBaseline (Martinez et al., ICCV 2017): two residual blocks of two linear layers."""
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        self.first = self._layer(inputs, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(self._layer(width, width), self._layer(width, width)) for _ in range(2)
-        )
-        self.last = nn.Linear(width, 51)
-
-    @staticmethod
-    def _layer(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        for block in self.blocks:
-            x = x + block(x)
-        poses: Tensor = self.last(x)
-        return poses.reshape(-1, 17, 3)
 
 
 @torch.no_grad()
