@@ -71,7 +71,7 @@ def main(
     out: Annotated[Path, typer.Option(help="run folder")],
     hidden: int = 128,
     blocks: int = 2,
-    steps: int = 12_000,
+    steps: int = 14_000,
     batch: Annotated[int, typer.Option(help="poses for each process and step")] = 256,
     rate: float = 5e-3,
     seed: int = 1,
