@@ -37,27 +37,27 @@ _OFFSETS = {
 class DetectorErrors:
     """How keypoints differ from the projections of Human3.6M's joints."""
 
-    clean: float = 0.3
+    clean: float = 0.35
     """Share of poses with exact 2D."""
     derived: float = 0.5
     """Share of poses whose hip, spine and thorax come from hips and shoulders, as with COCO."""
-    offsets: float = 0.7
+    offsets: float = 0.35
     """How large the differences between a detector's idea of a joint and Human3.6M's are, as a
     share of those measured (which hold the errors of annotators, too)."""
     noise: float = 0.009
     """Error of all joints: the median over poses, and the standard deviation of its logarithm."""
-    noise_spread: float = 0.6
-    along_limb: float = 1.8
+    noise_spread: float = 0.5
+    along_limb: float = 1.4
     """How much larger that error is along a thigh, shin or arm than across."""
-    outlier: float = 0.025
+    outlier: float = 0.02
     """Share of joints that are somewhere else, and how far."""
     outlier_sigma: float = 0.10
-    hidden: float = 0.025
+    hidden: float = 0.015
     """Share of limbs that are guessed; how well at the middle and at the end."""
     hidden_sigma: tuple[float, float] = (0.08, 0.13)
-    collapsed: float = 0.01
+    collapsed: float = 0.004
     """Share of limbs seen where the one of the other side is."""
-    swapped: float = 0.012
+    swapped: float = 0.004
     """Share of poses with left and right exchanged, for legs, ankles, arms and everything each."""
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, MissingError, UsageError
+from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
 from gridpose.lifting.layers import PaddingModes
 from gridpose.lifting.network import Kind, NetworkConfig
@@ -75,7 +76,9 @@ class Lifter:
 
         Returns:
             (N, 17, 3) float32 metres, hip at the origin, camera axes: x right, y down, z away
-            from the camera. Poses with a keypoint that is not finite are NaN.
+            from the camera. Poses with a keypoint that is not finite are NaN. Lifters that take a
+            person out of its surroundings (``person`` normalisation) answer in the mean person's
+            size.
 
         Raises:
             InputError: another shape, or a size that is not positive.
@@ -105,7 +108,10 @@ class Lifter:
                 fov,
             )
             lifted = normalised.rotate_back(self._network(normalised.keypoints, flip_test))
-            poses[index] = (lifted - lifted[:, :1]).cpu().numpy()
+            lifted = lifted - lifted[:, :1]
+            if scheme == "person":
+                lifted = to_mean_size(lifted)
+            poses[index] = lifted.cpu().numpy()
         return poses
 
     def lift_normalized(self, keypoints: ArrayLike, *, flip_test: bool = False) -> FloatArray:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, InputError
+from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.detector_errors import DetectorErrors, ErrorModel
 from gridpose.lifting.normalise import view_rotation
 from gridpose.lifting.recombination import (
@@ -24,12 +25,6 @@ from gridpose.lifting.recombination import (
     assemble,
     tilt,
 )
-
-# Mean bone lengths of Human3.6M in metres, by child joint.
-BONE_LENGTHS = (
-    0.0, 0.133, 0.443, 0.454, 0.133, 0.443, 0.454, 0.233, 0.257, 0.121, 0.115,
-    0.151, 0.279, 0.252, 0.151, 0.279, 0.252,
-)  # fmt: skip
 
 # A pose that collides goes on to the arms of further donors: of six, one always fits.
 _DONORS = 6
@@ -44,7 +39,7 @@ class SynthesisOptions:
     elevation: tuple[float, float] = (-22.0, 40.0)
     roll_sigma: float = 4.0
     distance: tuple[float, float] = (2.2, 11.0)
-    proportion_sigma: float = 0.05
+    proportion_sigma: float = 0.035
     recombination: RecombinationOptions = field(default_factory=RecombinationOptions)
     tilt: TiltOptions = field(default_factory=TiltOptions)
     errors: DetectorErrors = field(default_factory=DetectorErrors)

@@ -32,6 +32,7 @@ from gridpose.lifting.training.recipe import (
     keep_freed_memory,
     learning_rate,
     lift_error,
+    refresh_batch_norm,
 )
 
 BATCH = 256
@@ -142,15 +143,17 @@ def train(name: str, bank: PoseBank, bench: Benchmark, cpu_seconds: float) -> di
         optimizer.step(learning_rate(progress, RATE, WARM_UP_SHARE, DECAY_SHARE))
         average.update_parameters(network)
         steps += 1
-    if isinstance(network, LiftingNetwork):
-        average.module.set_temperature(1.0)
+    averaged = average.module
+    if isinstance(averaged, LiftingNetwork):
+        averaged.set_temperature(1.0)
+        refresh_batch_norm(averaged, (synthesiser.batch(BATCH) for _ in range(50)))
     return {
         "network": name,
         "cpu_seconds": cpu_seconds,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "poses": steps * BATCH,
-        "averaged": figures(average.module, bench),
-        "flip test": figures(average.module, bench, flip=True),
+        "averaged": figures(averaged, bench),
+        "flip test": figures(averaged, bench, flip=True),
         "last weights": figures(network, bench),
     }
 

@@ -11,6 +11,7 @@ OUT/default.safetensors.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -34,6 +35,7 @@ from gridpose.lifting.training.recipe import (
     keep_freed_memory,
     learning_rate,
     lift_error,
+    refresh_batch_norm,
 )
 
 EMA_DECAY = 0.998
@@ -42,6 +44,8 @@ DECAY_SHARE = 0.5
 """Share of the steps, at the end, over which the learning rate falls to zero."""
 TEMPERATURE_STEPS = 1000
 """Steps over which the attention's temperature falls from 30 to 1."""
+SAMPLE_BATCHES, SAMPLE_SEED = 100, 1_000_000
+"""Poses for the statistics of the averaged weights' BatchNorm, others than those learnt from."""
 
 
 def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -71,7 +75,7 @@ def main(
     out: Annotated[Path, typer.Option(help="run folder")],
     hidden: int = 128,
     blocks: int = 2,
-    steps: int = 14_000,
+    steps: int = 17_000,
     batch: Annotated[int, typer.Option(help="poses for each process and step")] = 256,
     rate: float = 5e-3,
     seed: int = 1,
@@ -120,7 +124,8 @@ def main(
             print(f"process {rank()} goes on from step {first}", flush=True)
         # Each process draws poses of its own, after an interruption others than before it.
         draws = seed + processes_in_all * first + rank()
-        drawn_by = Synthesiser(PoseBank.from_files(files, target), options, draws)
+        bank = PoseBank.from_files(files, target)
+        drawn_by = Synthesiser(bank, options, draws)
         started, running = time.monotonic(), torch.zeros((), device=target)
         for step in range(first, steps):
             cooling = max(0.0, 1 - step / TEMPERATURE_STEPS)
@@ -137,7 +142,11 @@ def main(
             done = step + 1
             if rank() != 0 or (done % evaluate_every and done != steps):
                 continue
-            weights = {name: v.detach().cpu() for name, v in average.module.state_dict().items()}
+            averaged = copy.deepcopy(average.module)
+            averaged.set_temperature(config.temperature)
+            sample = Synthesiser(bank, options, seed + SAMPLE_SEED)
+            refresh_batch_norm(averaged, (sample.batch(256) for _ in range(SAMPLE_BATCHES)))
+            weights = {name: value.cpu() for name, value in averaged.state_dict().items()}
             checkpoint = Checkpoint(
                 config, weights, "person", training={**recipe, "steps": done, "of": steps}
             )

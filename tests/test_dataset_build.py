@@ -5,9 +5,9 @@ import pytest
 from test_dataset_convert import walk
 
 from gridpose.core import NUM_JOINTS, PARENTS, InputError, MissingError, UsageError
+from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.data.build import BuildOptions, build_split, performer_of, read_clips
 from gridpose.lifting.data.dataset import load_dataset, write_dataset
-from gridpose.lifting.synthesis import BONE_LENGTHS
 
 CLIPS = {  # name: (action, frames)
     "cmu/train/walking_1": ("walking", 12),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, InputError, MissingError
+from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.data.convert import STATIC_JOINTS, VideoPose3D, convert_split
 from gridpose.lifting.data.dataset import load_dataset, write_dataset
 from gridpose.lifting.data.h36m_cameras import LENSES, MOUNTS, Lens
-from gridpose.lifting.synthesis import BONE_LENGTHS
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 MOVING = [joint for joint in range(32) if joint not in STATIC_JOINTS]

@@ -9,7 +9,12 @@ from torch import nn
 
 from gridpose.lifting.network import NetworkConfig, build_network
 from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
-from gridpose.lifting.training.recipe import MuonAdamW, learning_rate, lift_error
+from gridpose.lifting.training.recipe import (
+    MuonAdamW,
+    learning_rate,
+    lift_error,
+    refresh_batch_norm,
+)
 
 torch.set_num_threads(1)
 
@@ -98,3 +103,14 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert rates[5] == pytest.approx(1.0)
     assert set(rates[10:51]) == {2.0}
     assert rates[75] == pytest.approx(1.0)
+
+
+def test_batch_norm_follows_the_poses_it_is_shown() -> None:
+    network, drawn_by = small_network(), synthesiser()
+    network.batch_norm1.running_mean.fill_(100.0)
+    batches = [drawn_by.batch(256) for _ in range(4)]
+    refresh_batch_norm(network, batches)
+    assert not network.training
+    in_use = lift_error(network, batches[0], None)
+    in_training = lift_error(network.train(), batches[0], None)
+    assert in_use.item() == pytest.approx(in_training.item(), rel=0.02)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gridpose.core import JOINT_NAMES
+from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.recombination import (
     RecombinationOptions,
     Recombined,
@@ -17,7 +18,7 @@ from gridpose.lifting.recombination import (
     mirror,
     tilt,
 )
-from gridpose.lifting.synthesis import BONE_LENGTHS, PoseBank
+from gridpose.lifting.synthesis import PoseBank
 
 torch.set_num_threads(1)
 

@@ -8,10 +8,10 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from gridpose.core import JOINT_NAMES, MIRRORED, PARENTS, InputError
+from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.detector_errors import DetectorErrors
 from gridpose.lifting.recombination import RecombinationOptions, TiltOptions, assemble
 from gridpose.lifting.synthesis import (
-    BONE_LENGTHS,
     PoseBank,
     Synthesiser,
     SynthesisOptions,

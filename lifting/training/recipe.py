@@ -32,6 +32,27 @@ def lift_error(
     return error
 
 
+class _ByJoints(nn.Module):
+    """A network called with joints, whatever its kind."""
+
+    def __init__(self, network: LiftingNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, keypoints: Tensor) -> Tensor:
+        return self.network.lift(keypoints)
+
+
+def refresh_batch_norm(network: LiftingNetwork, drawn: Iterable[SyntheticBatch]) -> None:
+    """Measure the means and variances of BatchNorm anew on these batches; eval mode afterwards.
+
+    Averaged weights see other activations than those whose running means were averaged with them.
+    """
+    normalised = (normalise(batch.keypoints_px, batch.image_size, "person") for batch in drawn)
+    torch.optim.swa_utils.update_bn((each.keypoints for each in normalised), _ByJoints(network))
+    network.eval()
+
+
 def learning_rate(progress: float, peak: float, warm_up: float, decay: float) -> float:
     """Linear warm-up, constant, linear to zero; all in shares of the training."""
     return peak * max(0.0, min(1.0, progress / warm_up, (1 - progress) / decay))
