@@ -44,6 +44,9 @@ DECAY_SHARE = 0.5
 """Share of the steps, at the end, over which the learning rate falls to zero."""
 TEMPERATURE_STEPS = 1000
 """Steps over which the attention's temperature falls from 30 to 1."""
+FIXED_STEPS, FIXED_RATE = 2000, 1e-3
+"""The last steps learn with BatchNorm as it will be in use: a rare pose whose activations are many
+times the usual ones, which by chance a batch holds none or five of, is otherwise learnt wrongly."""
 SAMPLE_BATCHES, SAMPLE_SEED = 100, 1_000_000
 """Poses for the statistics of the averaged weights' BatchNorm, others than those learnt from."""
 
@@ -75,7 +78,7 @@ def main(
     out: Annotated[Path, typer.Option(help="run folder")],
     hidden: int = 128,
     blocks: int = 2,
-    steps: int = 17_000,
+    steps: int = 19_000,
     batch: Annotated[int, typer.Option(help="poses for each process and step")] = 256,
     rate: float = 5e-3,
     seed: int = 1,
@@ -126,26 +129,44 @@ def main(
         draws = seed + processes_in_all * first + rank()
         bank = PoseBank.from_files(files, target)
         drawn_by = Synthesiser(bank, options, draws)
-        started, running = time.monotonic(), torch.zeros((), device=target)
+        started, running, summed = time.monotonic(), torch.zeros((), device=target), 0
+        fixed_steps = min(FIXED_STEPS, steps // 8)
+        fixed_from = steps - fixed_steps
+
+        def fix_batch_norm(module: nn.Module) -> None:
+            sample = Synthesiser(bank, options, seed + SAMPLE_SEED)
+            refresh_batch_norm(module, (sample.batch(256) for _ in range(SAMPLE_BATCHES)))
+
         for step in range(first, steps):
             cooling = max(0.0, 1 - step / TEMPERATURE_STEPS)
             network.set_temperature(config.temperature + (30 - config.temperature) * cooling)
+            if step == fixed_from:
+                network.load_state_dict(average.module.state_dict())
+                fix_batch_norm(network)
+                average.module.load_state_dict(network.state_dict())
+            network.train(step < fixed_from)
             loss = lift_error(network, drawn_by.batch(batch), torch.bfloat16 if half else None)
             network.zero_grad(set_to_none=True)
             loss.backward()
             share_gradients(network.parameters())
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step(learning_rate(step / steps, rate, WARM_UP_STEPS / steps, DECAY_SHARE))
+            if step < fixed_from:
+                progress = step / fixed_from
+                now = learning_rate(progress, rate, WARM_UP_STEPS / fixed_from, DECAY_SHARE)
+            else:
+                now = FIXED_RATE * (steps - step) / fixed_steps
+            optimizer.step(now)
             average.update_parameters(network)
             running += loss.detach()
+            summed += 1
 
             done = step + 1
             if rank() != 0 or (done % evaluate_every and done != steps):
                 continue
             averaged = copy.deepcopy(average.module)
             averaged.set_temperature(config.temperature)
-            sample = Synthesiser(bank, options, seed + SAMPLE_SEED)
-            refresh_batch_norm(averaged, (sample.batch(256) for _ in range(SAMPLE_BATCHES)))
+            if step < fixed_from:
+                fix_batch_norm(averaged)
             weights = {name: value.cpu() for name, value in averaged.state_dict().items()}
             checkpoint = Checkpoint(
                 config, weights, "person", training={**recipe, "steps": done, "of": steps}
@@ -153,7 +174,7 @@ def main(
             metrics = evaluate(checkpoint, bench) if bench.is_file() else {}
             line = {
                 "step": done,
-                "loss_mm": round(1000 * running.item() / evaluate_every, 2),
+                "loss_mm": round(1000 * running.item() / summed, 2),
                 "seconds": round(time.monotonic() - started, 1),
                 **metrics,
             }
@@ -161,6 +182,7 @@ def main(
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             running.zero_()
+            summed = 0
             states = {
                 "network": network.state_dict(),
                 "average": average.state_dict(),
