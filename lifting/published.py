@@ -20,8 +20,8 @@ from gridpose.core import InputError, UsageError
 from gridpose.lifting.checkpoint import Checkpoint
 from gridpose.lifting.layers import TAPS, PaddingModes
 from gridpose.lifting.network import Kind, NetworkConfig, build_network
-from gridpose.lifting.safe_pickle import load
 from gridpose.lifting.sgt import GRID_SHAPE
+from gridpose.safe_pickle import load
 
 PUBLISHED_TEMPERATURE: Final = 30.0
 """What the published models were trained and evaluated with; their files do not say so."""

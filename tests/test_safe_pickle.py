@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from gridpose.core import InputError, MissingError
-from gridpose.lifting.safe_pickle import Inert, InertClass, load, loads
+from gridpose.safe_pickle import Inert, InertClass, load, loads
 
 PUBLISHED = Path(__file__).parent / "data" / "published_gridconv.pth.tar"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -193,7 +193,7 @@ _GADGETS = """
     torch._utils._rebuild_sparse_tensor torch._dynamo.guards.GuardBuilder.get
     torch.fx.graph_module.reduce_graph_module torch.package.package_importer.PackageImporter
     torch.FloatStorage torch.Tensor torch.nn.Linear torch.tensor torch.from_file
-    torch.multiprocessing.reductions.rebuild_tensor gridpose.lifting.safe_pickle.load
+    torch.multiprocessing.reductions.rebuild_tensor gridpose.safe_pickle.load
     gridpose.pipeline.ffmpeg.run __main__.main
 """
 

@@ -25,8 +25,8 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from gridpose import safe_pickle
 from gridpose.core import MIRRORED, NUM_JOINTS, DoubleArray, InputError, MissingError
-from gridpose.lifting import safe_pickle
 from gridpose.lifting.data.dataset import SUBJECTS
 from gridpose.lifting.data.files import Key, Split, bone_lengths
 from gridpose.lifting.data.h36m_cameras import LENSES, MOUNTS

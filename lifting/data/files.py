@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 
+from gridpose import safe_pickle
 from gridpose.core import NUM_JOINTS, PARENTS, AnyArray, DoubleArray, FloatArray, InputError
-from gridpose.lifting import safe_pickle
 from gridpose.storage import replacing
 
 Split = Literal["train", "test"]

@@ -17,8 +17,8 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
+from gridpose import safe_pickle
 from gridpose.core import InputError
-from gridpose.lifting import safe_pickle
 from gridpose.lifting.training.model import TrainingModel
 from gridpose.lifting.training.shared_batch_norm import share_batch_norm
 

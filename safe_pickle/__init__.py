@@ -21,8 +21,8 @@ from typing import Any, Final
 import torch
 
 from gridpose.core import InputError, MissingError
-from gridpose.lifting.safe_pickle.builders import BUILDERS, Storage, tensor_dtype
-from gridpose.lifting.safe_pickle.machine import Data, Inert, InertClass, Machine, UnsafeError
+from gridpose.safe_pickle.builders import BUILDERS, Storage, tensor_dtype
+from gridpose.safe_pickle.machine import Data, Inert, InertClass, Machine, UnsafeError
 
 __all__ = ["Inert", "InertClass", "load", "loads"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridpose.lifting.safe_pickle.machine import (
+from gridpose.safe_pickle.machine import (
     Builder,
     InertClass,
     Machine,
