@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gridpose.core import GridposeError, ImageArray, MissingError
+from gridpose.core import FloatArray, GridposeError, ImageArray, MissingError
 from gridpose.detectors.base import Detection
 from gridpose.detectors.conventions import BLAZEPOSE_33, Convention
 from gridpose.detectors.native_log import NativeLog
@@ -121,12 +121,71 @@ def bundle_file() -> Path:
     return file
 
 
+class Landmarker:
+    """MediaPipe's PoseLandmarker with NumPy in and out, its native log kept off the terminal.
+
+    Args:
+        max_persons: at most this many people are found in an image.
+        min_confidence: lowest score at which a person counts as found.
+        min_presence: lowest score at which the keypoints found there count as a person.
+        video: follow people from image to image; otherwise each image stands alone.
+
+    Raises:
+        MissingError: MediaPipe or its networks are missing.
+    """
+
+    def __init__(
+        self, max_persons: int, min_confidence: float, min_presence: float, *, video: bool
+    ) -> None:
+        bundle = bundle_file()
+        self._log = NativeLog()
+        try:
+            self._mediapipe, self._task = _open(
+                bundle, max_persons, min_confidence, min_presence, video
+            )
+        except (RuntimeError, ValueError) as error:
+            raise GridposeError(f"MediaPipe cannot run its pose network: {error}") from error
+        finally:
+            if not hasattr(self, "_task"):
+                self._log.close()
+
+    def find(self, image: ImageArray, milliseconds: int | None = None) -> list[FloatArray]:
+        """People in an (H, W, 3) RGB image: (33, 3) x, y in px and visibility in [0, 1] each.
+
+        ``milliseconds``, which must rise from call to call, is for video alone.
+        """
+        height, width = image.shape[:2]
+        picture = self._mediapipe.Image(
+            image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
+        )
+        if milliseconds is None:
+            found = self._task.detect(picture)
+        else:
+            found = self._task.detect_for_video(picture, milliseconds)
+        return [
+            np.array(
+                [
+                    (mark.x * width, mark.y * height, min(max(mark.visibility, 0.0), 1.0))
+                    for mark in landmarks
+                ],
+                np.float32,
+            )
+            for landmarks in found.pose_landmarks
+        ]
+
+    def close(self) -> None:
+        """Free the networks."""
+        self._task.close()
+        self._log.close()
+
+
 class BlazePose:
     """Several people per frame, followed from frame to frame.
 
     Args:
         max_persons: at most this many people are found in a frame.
         min_confidence: lowest score at which a person counts as found.
+        reason: why this detector, for the user.
 
     Raises:
         MissingError: MediaPipe or its networks are missing.
@@ -136,39 +195,27 @@ class BlazePose:
     convention: Convention = BLAZEPOSE_33
     weights_sha256 = BUNDLE_SHA256
 
-    def __init__(self, max_persons: int = 6, min_confidence: float = 0.5) -> None:
+    notices: Sequence[str] = ()
+
+    def __init__(
+        self, max_persons: int = 6, min_confidence: float = 0.5, *, reason: str = "asked for"
+    ) -> None:
+        self.reason = reason
         self._last_ms = -1
-        bundle = bundle_file()
-        self._log = NativeLog()
-        try:
-            self._mediapipe, self._landmarker = _open(bundle, max_persons, min_confidence)
-        except (RuntimeError, ValueError) as error:
-            raise GridposeError(f"MediaPipe cannot run its pose network: {error}") from error
-        finally:
-            if not hasattr(self, "_landmarker"):
-                self._log.close()
+        self._landmarker = Landmarker(max_persons, min_confidence, _PRESENCE, video=True)
 
     def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
         """See :class:`gridpose.detectors.Detector`."""
         return [self._detect_one(frame, time) for frame, time in zip(frames, times, strict=True)]
 
     def _detect_one(self, frame: ImageArray, time: float) -> list[Detection]:
-        height, width = frame.shape[:2]
         # MediaPipe wants strictly rising whole milliseconds.
         self._last_ms = max(self._last_ms + 1, round(1000 * time))
-        image = self._mediapipe.Image(
-            image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
-        )
-        found = self._landmarker.detect_for_video(image, self._last_ms)
         people = []
-        for landmarks in found.pose_landmarks:
-            values = np.array(
-                [(mark.x * width, mark.y * height, mark.visibility) for mark in landmarks],
-                np.float32,
-            )
+        for values in self._landmarker.find(frame, self._last_ms):
             keypoints = values[:, :2]
             bbox = np.concatenate((keypoints.min(0), keypoints.max(0)))
-            people.append(Detection(bbox, keypoints, values[:, 2].clip(0, 1)))
+            people.append(Detection(bbox, keypoints, values[:, 2]))
         return people
 
     def __enter__(self) -> BlazePose:
@@ -181,18 +228,19 @@ class BlazePose:
         trace: TracebackType | None,
     ) -> None:
         self._landmarker.close()
-        self._log.close()
 
 
-def _open(bundle: Path, max_persons: int, min_confidence: float) -> tuple[Any, Any]:
+def _open(
+    bundle: Path, max_persons: int, min_confidence: float, min_presence: float, video: bool
+) -> tuple[Any, Any]:
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.PoseLandmarkerOptions(
         base_options=BaseOptions(model_asset_buffer=bundle.read_bytes()),
-        running_mode=vision.RunningMode.VIDEO,
+        running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
         num_poses=max_persons,
         min_pose_detection_confidence=min_confidence,
-        min_pose_presence_confidence=_PRESENCE,
+        min_pose_presence_confidence=min_presence,
     )
     return mediapipe, vision.PoseLandmarker.create_from_options(options)

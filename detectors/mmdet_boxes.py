@@ -1,0 +1,211 @@
+"""Person boxes from mmdet's detectors, where the user has installed mmdet.
+
+mmdet is never a dependency: it needs mmcv with compiled operators, for which there are no wheels
+for current releases of torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+
+from gridpose.core import FloatArray, GridposeError, ImageArray, InputError, MissingError
+from gridpose.detectors.person_boxes import PersonBoxes, non_maximum_suppression, person_boxes
+from gridpose.storage import cache_dir, sha256
+
+WEIGHTS_NAME: Final = "rtmdet_m_8xb32-100e_coco-obj365-person-235e8209.pth"
+"""RTMDet-m trained on the people of COCO and Objects365, as mmpose publishes it."""
+WEIGHTS_URL: Final = f"https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/{WEIGHTS_NAME}"
+_CONFIG: Final = ".mim/demo/mmdetection_cfg/rtmdet_m_640-8xb32_coco-person.py"
+
+INSTALL: Final = (
+    "pip uninstall -y mmcv-lite && pip install -U openmim && mim install mmcv==2.1.0 && "
+    "pip install mmdet==3.3.0"
+)
+_PERSON: Final = 0
+_MIN_SCORE: Final = 0.5
+_SAME_IOU: Final = 0.6
+_BATCH: Final = 8
+
+
+def default_weights() -> Path:
+    """Where RTMDet-m's checkpoint lies in the cache, or would."""
+    return cache_dir() / WEIGHTS_NAME
+
+
+def default_config() -> Path:
+    """RTMDet-m's config for people, which the mmpose package carries.
+
+    Raises:
+        MissingError: mmpose is not installed, or without its configs.
+    """
+    spec = find_spec("mmpose")
+    file = Path(spec.origin).parent / _CONFIG if spec and spec.origin else None
+    if file is None or not file.is_file():
+        raise MissingError(
+            "RTMDet's config comes with mmpose, which is not installed: give a config file of "
+            "your own, or pip install --no-deps mmpose==1.3.2"
+        )
+    return file
+
+
+def why_unusable(weights: Path | None = None) -> str:
+    """Why mmdet with these weights cannot find people; empty when it can be tried."""
+    if find_spec("mmdet") is None:
+        return "mmdet is not installed"
+    file = weights or default_weights()
+    return "" if file.is_file() else f"mmdet's weights are missing ({file})"
+
+
+def _apis() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_module("mmdet.apis")
+    except (ImportError, AssertionError) as error:  # the latter: versions do not fit
+        reason = " ".join(str(error).split())
+        raise MissingError(
+            f"person boxes from mmdet need mmdet, which cannot be imported ({reason}); {INSTALL}"
+        ) from error
+
+
+def _state_dict(weights: Path) -> dict[str, Any]:
+    from gridpose import safe_pickle
+
+    content = safe_pickle.load(weights)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state:
+        raise InputError(f"{weights}: holds no weights of a network")
+    return state
+
+
+class MmdetPersons:
+    """People whom a detector of mmdet finds.
+
+    Args:
+        config: mmdet's config file, whose first class is the person; by default RTMDet-m's.
+        weights: its checkpoint; by default RTMDet-m's, in the cache.
+        device: as torch names it.
+        max_persons: of more people in a frame the largest are taken.
+        min_score: lowest score of a person.
+        reason: see :class:`PersonFinder`.
+
+    Raises:
+        MissingError: mmdet, the config, the weights or the device are missing.
+        InputError: mmdet cannot build the network, or the weights are not for it.
+    """
+
+    name = "mmdet"
+
+    def __init__(
+        self,
+        config: Path | None = None,
+        weights: Path | None = None,
+        *,
+        device: str = "cpu",
+        max_persons: int = 6,
+        min_score: float = _MIN_SCORE,
+        reason: str = "asked for",
+    ) -> None:
+        self.reason = reason
+        self._max_persons, self._min_score = max_persons, min_score
+        self._apis = _apis()
+        config = config or default_config()
+        if not config.is_file():
+            raise MissingError(f"{config}: no such config file of mmdet")
+        if weights is None:
+            weights = default_weights()
+            if not weights.is_file():
+                raise MissingError(
+                    f"{weights}: RTMDet's weights are missing; download {WEIGHTS_URL} to there, "
+                    "or name another file"
+                )
+        # The checkpoint is not mmdet's to read: torch's pickles can run code.
+        state = _state_dict(weights)
+        self.weights_sha256 = sha256(weights.read_bytes())
+        self._model = self._built(config, device)
+        try:
+            missing = self._model.load_state_dict(state, strict=False).missing_keys
+        except (RuntimeError, TypeError) as error:
+            raise InputError(f"{weights}: does not fit {config} ({_first_line(error)})") from error
+        if missing:
+            raise InputError(f"{weights}: does not fit {config}: {missing[0]} is missing")
+
+    def _built(self, config: Path, device: str) -> Any:
+        try:
+            with _scope(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # With a palette given, mmdet does not look for the data set's.
+                return self._apis.init_detector(str(config), None, palette="coco", device=device)
+        except (AssertionError, RuntimeError) as error:
+            # torch says both where a device does not exist.
+            if device != "cpu":
+                raise MissingError(
+                    f"mmdet cannot run on device {device!r} ({_first_line(error)})"
+                ) from error
+            raise InputError(_cannot_build(config, error)) from error
+        except Exception as error:
+            raise InputError(_cannot_build(config, error)) from error
+
+    def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
+        """See :class:`PersonFinder`."""
+        found = []
+        for start in range(0, len(frames), _BATCH):
+            batch = frames[start : start + _BATCH]
+            # mmdet's pipelines expect OpenCV's BGR, and swap channels where a network wants RGB.
+            images = [np.ascontiguousarray(frame[..., ::-1]) for frame in batch]
+            try:
+                with _scope():
+                    results = self._apis.inference_detector(self._model, images)
+            except RuntimeError as error:
+                raise GridposeError(f"mmdet failed ({_first_line(error)})") from error
+            found += [
+                self._people(result, frame) for result, frame in zip(results, batch, strict=True)
+            ]
+        return found
+
+    def _people(self, result: Any, frame: ImageArray) -> PersonBoxes:
+        instances = result.pred_instances
+        boxes, scores = _array(instances.bboxes), _array(instances.scores)
+        wanted = (_array(instances.labels) == _PERSON) & (scores >= self._min_score)
+        boxes, scores = boxes[wanted], scores[wanted]
+        kept = non_maximum_suppression(boxes, scores, _SAME_IOU)
+        height, width = frame.shape[:2]
+        return person_boxes(boxes[kept], scores[kept], (width, height), self._max_persons)
+
+    def __enter__(self) -> MmdetPersons:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del self._model
+
+
+def _scope() -> Any:
+    """Mmdet's registry as the default; afterwards mmpose's must be that again."""
+    from mmengine.registry import DefaultScope
+
+    return DefaultScope.overwrite_default_scope("mmdet")
+
+
+def _array(tensor: Any) -> FloatArray:
+    return np.asarray(tensor.detach().cpu().numpy(), np.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _cannot_build(config: Path, error: Exception) -> str:
+    return f"{config}: mmdet cannot build this detector ({_first_line(error)})"

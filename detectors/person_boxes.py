@@ -1,0 +1,186 @@
+"""Where people are in single frames: what a top-down keypoint detector is given.
+
+A finder treats each frame on its own. Whoever calls it does so on an interval, or after losing
+somebody, and follows people in between by their keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridpose.core import DoubleArray, FloatArray, ImageArray, UsageError
+
+FINDERS: Final = ("auto", "blazepose", "mmdet", "full-frame")
+
+
+@dataclass(frozen=True)
+class PersonBoxes:
+    """The people of one frame, the largest first.
+
+    ``boxes`` (N, 4) float32 xyxy px, inside the frame; ``scores`` (N,) float32 in [0, 1], which
+    compare only within one finder.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+
+
+class PersonFinder(Protocol):
+    """Finds people in single frames. A context manager: leaving it frees the model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights' file; empty where there are none."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it was this one, for logs and reports."""
+        ...
+
+    def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
+        """The people of each frame. Frames are (H, W, 3) uint8 RGB; sizes may differ."""
+        ...
+
+    def __enter__(self) -> PersonFinder: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class FullFrame:
+    """One person who fills the frame: for pictures that are crops of a person already."""
+
+    name = "full-frame"
+    weights_sha256 = ""
+
+    def __init__(self, reason: str = "asked for") -> None:
+        self.reason = reason
+
+    def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
+        """See :class:`PersonFinder`."""
+        return [
+            PersonBoxes(
+                np.array([[0, 0, frame.shape[1], frame.shape[0]]], np.float32),
+                np.ones(1, np.float32),
+            )
+            for frame in frames
+        ]
+
+    def __enter__(self) -> FullFrame:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to free."""
+
+
+def overlaps(first: FloatArray, second: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+    """How far boxes (N, 4) and (M, 4), xyxy, cover each other.
+
+    Returns:
+        (N, M) intersection over union, and (N, M) intersection over the smaller of the two areas,
+        which is 1 where one box lies inside the other. Empty boxes overlap nothing.
+    """
+    one, other = np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[None]
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    shared = np.maximum(sides, 0).prod(-1)
+    areas = [np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (one, other)]
+    union, smaller = areas[0] + areas[1] - shared, np.minimum(*areas)
+
+    def share(whole: DoubleArray) -> DoubleArray:
+        return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+
+    return share(union), share(smaller)
+
+
+def non_maximum_suppression(
+    boxes: FloatArray, scores: FloatArray, max_iou: float, max_contained: float = np.inf
+) -> NDArray[np.int64]:
+    """Indices of the boxes (N, 4) to keep, best score first.
+
+    Greedy: a box goes when a better one that stays overlaps it by ``max_iou`` or more, or by
+    ``max_contained`` or more of the smaller area.
+    """
+    iou, contained = overlaps(boxes, boxes)
+    rivals = (iou >= max_iou) | (contained >= max_contained)
+    kept: list[int] = []
+    for index in np.argsort(-np.asarray(scores), kind="stable").tolist():
+        if not rivals[index, kept].any():
+            kept.append(index)
+    return np.array(kept, np.int64)
+
+
+def person_boxes(
+    boxes: FloatArray, scores: FloatArray, frame_size: tuple[int, int], max_persons: int
+) -> PersonBoxes:
+    """Boxes (N, 4) clipped to a frame of (width, height) px, the ``max_persons`` largest of them.
+
+    Those with less than 2 px inside the frame are left out.
+    """
+    width, height = frame_size
+    limits = np.array([width, height, width, height], np.float32)
+    clipped = np.asarray(boxes, np.float32).reshape(-1, 4).clip(0, limits)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    order = np.argsort(-sides.prod(-1), kind="stable")
+    order = order[(sides[order] >= 2).all(-1)][:max_persons]
+    return PersonBoxes(clipped[order], np.asarray(scores, np.float32).reshape(-1)[order])
+
+
+def load_person_finder(
+    name: str = "auto",
+    *,
+    device: str = "cpu",
+    max_persons: int = 6,
+    config: Path | None = None,
+    weights: Path | None = None,
+) -> PersonFinder:
+    """Load a finder by name.
+
+    Args:
+        name: ``auto`` takes mmdet where it is installed and has its weights, else BlazePose.
+        device: of mmdet's network; BlazePose runs on the CPU.
+        max_persons: of more people in a frame the largest are taken.
+        config: mmdet's config file; by default that of RTMDet-m.
+        weights: mmdet's checkpoint; by default that of RTMDet-m, in the cache folder.
+
+    Raises:
+        UsageError: unknown name, or ``max_persons`` is less than 1.
+        MissingError: a package or file that the finder needs is missing.
+        InputError: mmdet cannot read the config or the weights.
+    """
+    if name not in FINDERS:
+        raise UsageError(f"unknown person finder {name!r}; known are {', '.join(FINDERS)}")
+    if max_persons < 1:
+        raise UsageError(f"max_persons is {max_persons}; at least one person is needed")
+    if name == "full-frame":
+        return FullFrame()
+
+    from gridpose.detectors.mmdet_boxes import MmdetPersons, why_unusable
+
+    lack = why_unusable(weights) if name == "auto" else ""
+    if name == "mmdet" or (name == "auto" and not lack):
+        reason = "asked for" if name == "mmdet" else "mmdet and its weights are there"
+        return MmdetPersons(config, weights, device=device, max_persons=max_persons, reason=reason)
+
+    from gridpose.detectors.blazepose_boxes import BlazePosePersons
+
+    return BlazePosePersons(max_persons=max_persons, reason=lack or "asked for")
