@@ -22,7 +22,7 @@ from gridpose.storage import cache_dir, sha256
 
 WEIGHTS_NAME: Final = "rtmdet_m_8xb32-100e_coco-obj365-person-235e8209.pth"
 """RTMDet-m trained on the people of COCO and Objects365, as mmpose publishes it."""
-WEIGHTS_URL: Final = f"https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/{WEIGHTS_NAME}"
+WEIGHTS_URL: Final = f"https://download.openmmlab.com/mmpose/v1/projects/rtmpose/{WEIGHTS_NAME}"
 _CONFIG: Final = ".mim/demo/mmdetection_cfg/rtmdet_m_640-8xb32_coco-person.py"
 
 INSTALL: Final = (
@@ -66,8 +66,7 @@ def why_unusable(weights: Path | None = None) -> str:
 
 def _apis() -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             return import_module("mmdet.apis")
     except (ImportError, AssertionError) as error:  # the latter: versions do not fit
         reason = " ".join(str(error).split())
@@ -140,8 +139,7 @@ class MmdetPersons:
 
     def _built(self, config: Path, device: str) -> Any:
         try:
-            with _scope(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with _scope(), _quiet():
                 # With a palette given, mmdet does not look for the data set's.
                 return self._apis.init_detector(str(config), None, palette="coco", device=device)
         except (AssertionError, RuntimeError) as error:
@@ -162,7 +160,7 @@ class MmdetPersons:
             # mmdet's pipelines expect OpenCV's BGR, and swap channels where a network wants RGB.
             images = [np.ascontiguousarray(frame[..., ::-1]) for frame in batch]
             try:
-                with _scope():
+                with _scope(), _quiet():
                     results = self._apis.inference_detector(self._model, images)
             except RuntimeError as error:
                 raise GridposeError(f"mmdet failed ({_first_line(error)})") from error
@@ -197,6 +195,11 @@ def _scope() -> Any:
     from mmengine.registry import DefaultScope
 
     return DefaultScope.overwrite_default_scope("mmdet")
+
+
+def _quiet() -> Any:
+    """Keep warnings about mmdet's code from users. Caught: filters would be undone by mmdet."""
+    return warnings.catch_warnings(record=True)
 
 
 def _array(tensor: Any) -> FloatArray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import warnings
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -41,12 +42,15 @@ class FakeMmdet:
             config=config, checkpoint=checkpoint, palette=palette, device=device
         )
         self.scopes.append(self.current_scope())
+        warnings.simplefilter("once")  # as mmdet does
+        warnings.warn("checkpoint is None", stacklevel=1)
         return self.network
 
     def inference_detector(self, model, images):
         assert model is self.network
         assert isinstance(images, list)
         self.images.append(images)
+        warnings.warn("deprecated", FutureWarning, stacklevel=1)
         self.scopes.append(self.current_scope())
         instances = SimpleNamespace(
             bboxes=torch.tensor(BOXES, dtype=torch.float32, requires_grad=True),
@@ -109,6 +113,15 @@ def test_frames_are_handed_over_as_bgr(mmdet, config, weights):
     assert image[0, 0].tolist() == [30, 0, 200]
     assert image.flags.c_contiguous
     assert frame[0, 0].tolist() == [200, 0, 30]
+
+
+def test_warnings_about_mmdets_code_are_kept_from_users(mmdet, config, weights):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with MmdetPersons(config, weights) as finder:
+            finder.find([np.zeros((10, 10, 3), np.uint8)])
+    assert len(mmdet.images) == 1
+    assert caught == []
 
 
 def test_many_frames_go_in_batches(mmdet, config, weights):
