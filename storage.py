@@ -37,6 +37,15 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def file_sha256(file: Path) -> str:
+    """Hex digest of a file's content, which is not held in memory."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def write_atomically(file: Path, data: bytes) -> None:
     """Write ``file`` so that other processes see all of it or nothing.
 

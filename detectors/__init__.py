@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gridpose.core import UsageError
+from typing import TYPE_CHECKING
+
+from gridpose.core import InputError, MissingError, UsageError
 from gridpose.detectors.base import Detection, Detector
 from gridpose.detectors.conventions import (
     BLAZEPOSE_33,
@@ -12,10 +14,15 @@ from gridpose.detectors.conventions import (
     Convention,
 )
 
+if TYPE_CHECKING:
+    from gridpose.detectors.options import HRNetOptions
+    from gridpose.devices import Precision
+
 __all__ = [
     "BLAZEPOSE_33",
     "COCO_17",
     "CONVENTIONS",
+    "DETECTORS",
     "HUMAN36M_17",
     "Convention",
     "Detection",
@@ -23,16 +30,55 @@ __all__ = [
     "load_detector",
 ]
 
+DETECTORS = ("auto", "hrnet", "blazepose")
 
-def load_detector(name: str = "auto", *, max_persons: int = 6) -> Detector:
-    """Load a detector by name: ``auto`` or ``blazepose``.
+
+def load_detector(
+    name: str = "auto",
+    *,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    max_persons: int = 6,
+    hrnet: HRNetOptions | None = None,
+) -> Detector:
+    """Load a detector by name.
+
+    Args:
+        name: ``hrnet``, ``blazepose``, or ``auto``: HRNet where mmpose and weights for it are
+            there already, or ``hrnet`` names some, else BlazePose. Nothing is downloaded.
+        device: of HRNet: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. BlazePose runs on the CPU.
+        precision: of HRNet.
+        max_persons: at most this many people are found in a frame.
+        hrnet: further options of HRNet.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name, or options that do not go together.
         MissingError: something it needs is not installed.
+        InputError: weights or config of HRNet cannot be used.
     """
-    if name not in ("auto", "blazepose"):
-        raise UsageError(f"unknown detector {name!r}; known are auto, blazepose")
+    if name not in DETECTORS:
+        raise UsageError(f"unknown detector {name!r}; known are {', '.join(DETECTORS)}")
+    given = hrnet is not None and (hrnet.weights is not None or hrnet.config is not None)
+    if name == "blazepose" and given:
+        raise UsageError("weights and configs are for the detector hrnet, not for blazepose")
+    reason = "asked for"
+    lack = ""
+    if name == "auto":
+        from gridpose.detectors.hrnet import why_unusable
+
+        lack = "" if given else why_unusable()
+        reason = "weights are given" if given else "mmpose and its weights are there"
+    if name == "hrnet" or (name == "auto" and not lack):
+        from gridpose.detectors.hrnet import load_hrnet
+
+        try:
+            return load_hrnet(
+                hrnet, device=device, precision=precision, max_persons=max_persons, reason=reason
+            )
+        except (InputError, MissingError) as error:
+            if name == "hrnet" or given:
+                raise
+            lack = f"HRNet cannot be used: {error}"
     from gridpose.detectors.blazepose import BlazePose
 
-    return BlazePose(max_persons=max_persons)
+    return BlazePose(max_persons=max_persons, reason=lack or reason)

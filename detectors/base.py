@@ -36,6 +36,16 @@ class Detector(Protocol):
     @property
     def weights_sha256(self) -> str: ...
 
+    @property
+    def reason(self) -> str:
+        """Why this detector, and how it runs: a clause for the user."""
+        ...
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What had to be assumed, a sentence each."""
+        ...
+
     def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
         """Detect in consecutive frames of one video.
 

@@ -6,13 +6,13 @@ always the person's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from gridpose.core import JOINT_NAMES, FloatArray
+from gridpose.core import JOINT_NAMES, FloatArray, InputError
 
 
 @dataclass(frozen=True)
@@ -172,3 +172,35 @@ BLAZEPOSE_33 = Convention(
 CONVENTIONS: Mapping[str, Convention] = {
     convention.name: convention for convention in (HUMAN36M_17, COCO_17, BLAZEPOSE_33)
 }
+
+_MMPOSE_HUMAN36M = {
+    "root": "hip",
+    "right_foot": "right_ankle",
+    "left_foot": "left_ankle",
+    "neck_base": "nose",
+}
+
+
+def convention_of(keypoints: Sequence[str], source: str) -> Convention:
+    """The convention of keypoints by their names.
+
+    That is Human3.6M-17, COCO-17, or one with COCO's keypoints and more.
+
+    Raises:
+        InputError: the names, which ``source`` has, lead to no Human3.6M-17 joints.
+    """
+    names = tuple(_MMPOSE_HUMAN36M.get(name, name) for name in keypoints)
+    if names == JOINT_NAMES:
+        return HUMAN36M_17
+    if sorted(names) == sorted(JOINT_NAMES):
+        return Convention("human3.6m-17 in another order", names, HUMAN36M_17.joints)
+    if tuple(keypoints) == COCO_17.keypoints:
+        return COCO_17
+    missing = [name for name in COCO_17.keypoints if name not in keypoints]
+    if missing:
+        some = ", ".join(missing[:3]) + (" and others" if len(missing) > 3 else "")
+        raise InputError(
+            f"{source}: its {len(keypoints)} keypoints cannot be turned into Human3.6M's joints: "
+            f"COCO's {some} are missing"
+        )
+    return Convention(f"coco-17 of {len(keypoints)}", tuple(keypoints), COCO_17.joints)

@@ -18,11 +18,11 @@ import numpy as np
 
 from gridpose.core import FloatArray, GridposeError, ImageArray, InputError, MissingError
 from gridpose.detectors.person_boxes import PersonBoxes, non_maximum_suppression, person_boxes
-from gridpose.storage import cache_dir, sha256
+from gridpose.detectors.registry import MODELS, weights_file
+from gridpose.storage import file_sha256
 
-WEIGHTS_NAME: Final = "rtmdet_m_8xb32-100e_coco-obj365-person-235e8209.pth"
+WEIGHTS: Final = "rtmdet-m-person"
 """RTMDet-m trained on the people of COCO and Objects365, as mmpose publishes it."""
-WEIGHTS_URL: Final = f"https://download.openmmlab.com/mmpose/v1/projects/rtmpose/{WEIGHTS_NAME}"
 _CONFIG: Final = ".mim/demo/mmdetection_cfg/rtmdet_m_640-8xb32_coco-person.py"
 
 INSTALL: Final = (
@@ -37,7 +37,7 @@ _BATCH: Final = 8
 
 def default_weights() -> Path:
     """Where RTMDet-m's checkpoint lies in the cache, or would."""
-    return cache_dir() / WEIGHTS_NAME
+    return weights_file(MODELS[WEIGHTS])
 
 
 def default_config() -> Path:
@@ -123,12 +123,12 @@ class MmdetPersons:
             weights = default_weights()
             if not weights.is_file():
                 raise MissingError(
-                    f"{weights}: RTMDet's weights are missing; download {WEIGHTS_URL} to there, "
-                    "or name another file"
+                    f"{weights}: RTMDet's weights are missing; gridpose models download "
+                    f"{WEIGHTS} fetches them"
                 )
         # The checkpoint is not mmdet's to read: torch's pickles can run code.
         state = _state_dict(weights)
-        self.weights_sha256 = sha256(weights.read_bytes())
+        self.weights_sha256 = file_sha256(weights)
         self._model = self._built(config, device)
         try:
             missing = self._model.load_state_dict(state, strict=False).missing_keys

@@ -1,6 +1,7 @@
 """The lifter: 2D keypoints to 3D poses with grid convolution (Kang et al., AAAI 2023)."""
 
-from gridpose.lifting.lifter import Lifter, load_lifter, resolve_device
+from gridpose.devices import resolve_device
+from gridpose.lifting.lifter import Lifter, load_lifter
 from gridpose.lifting.metrics import mpjpe, pa_mpjpe
 from gridpose.lifting.sgt import inverse_semantic_grid_transform, semantic_grid_transform
 

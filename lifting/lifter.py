@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, MissingError, UsageError
+from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, UsageError
+from gridpose.devices import AUTOCAST, Precision, resolve_device
 from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
 from gridpose.lifting.layers import PaddingModes
@@ -23,8 +23,6 @@ from gridpose.lifting.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
 from gridpose.lifting.published import read_published
 
-Precision = Literal["fp32", "fp16", "bf16"]
-_AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 SHIPPED = "default"
 _PARALLEL_BATCH = 256
 
@@ -144,7 +142,7 @@ class Lifter:
         with (
             torch.autocast(
                 self.device.type,
-                dtype=_AUTOCAST.get(self.precision),
+                dtype=AUTOCAST.get(self.precision),
                 enabled=self.precision != "fp32",
             ),
             _threads(1 if len(keypoints) < _PARALLEL_BATCH else None),
@@ -186,28 +184,6 @@ def _checked(keypoints: ArrayLike) -> FloatArray:
     if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 2):
         raise InputError(f"keypoints must be (N, 17, 2), got {array.shape}")
     return array
-
-
-def resolve_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that is there.
-
-    Raises:
-        UsageError: not a device name.
-        MissingError: no such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: use auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise MissingError(f"--device {name}: this machine has {count} usable CUDA devices")
-    return device
 
 
 def _check_overrides(

@@ -33,6 +33,7 @@ from gridpose.pipeline.cli_models import models_app
 from gridpose.pipeline.cli_train import train_command
 
 if TYPE_CHECKING:
+    from gridpose.detectors import Detector
     from gridpose.pipeline.job import VideoOptions
     from gridpose.pipeline.timeline import Persons
 
@@ -52,7 +53,17 @@ class DetectorName(str, Enum):
     """Detectors by name."""
 
     auto = "auto"
+    hrnet = "hrnet"
     blazepose = "blazepose"
+
+
+class PersonBoxesName(str, Enum):
+    """What finds persons for HRNet."""
+
+    auto = "auto"
+    blazepose = "blazepose"
+    mmdet = "mmdet"
+    full_frame = "full-frame"
 
 
 class SmoothingName(str, Enum):
@@ -82,16 +93,19 @@ def _run(
     from gridpose.pipeline.run import run_video
 
     console = Console(quiet, verbose, json_output)
-    reasons = {"blazepose": "embedded, works offline"}
+
+    def announce(detector: Detector) -> None:
+        console.info(f"detector: {detector.name} ({detector.reason})")
+        for notice in detector.notices:
+            console.warn(notice)
+
     with ProgressDisplay(quiet) as progress:
         result = run_video(
             source,
             output,
             options,
             on_progress=progress.update,
-            on_detector=lambda name: console.info(
-                f"detector: {name} ({reasons.get(name, 'as asked')})"
-            ),
+            on_detector=announce,
         )
     for warning in result.warnings:
         console.warn(warning)
@@ -114,6 +128,23 @@ def video(
     detector: Annotated[
         DetectorName, typer.Option(help="2D keypoint detector; auto takes the best at hand.")
     ] = DetectorName.auto,
+    detector_weights: Annotated[
+        str | None,
+        typer.Option(help="For hrnet: a name of gridpose models list, or an mmpose .pth file."),
+    ] = None,
+    detector_config: Annotated[
+        str | None,
+        typer.Option(help="For hrnet: mmpose config, by name or file (a Python program: it runs)."),
+    ] = None,
+    person_boxes: Annotated[
+        PersonBoxesName, typer.Option(help="For hrnet: what finds people in a frame.")
+    ] = PersonBoxesName.auto,
+    flip_test: Annotated[
+        bool, typer.Option(help="For hrnet: look at mirrored people too; better, twice the time.")
+    ] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="For hrnet: torch.compile, for long videos.")
+    ] = False,
     lifter: LifterFile = "default",
     device: Device = "auto",
     precision: Precision = PrecisionName.fp32,
@@ -146,11 +177,20 @@ def video(
       gridpose video dance.mp4 -o skeletons.mp4
       gridpose video dance.mp4 -o skeletons.mp4 --save-poses dance.npz --persons largest
       gridpose video photo.jpg -o photo-3d.png
+      gridpose video dance.mp4 -o skeletons.mp4 --detector hrnet --flip-test
     """  # noqa: D301
+    from gridpose.detectors.options import HRNetOptions
     from gridpose.pipeline.job import VideoOptions
 
     options = VideoOptions(
         detector=detector.value,
+        hrnet=HRNetOptions(
+            weights=detector_weights,
+            config=detector_config,
+            person_boxes=person_boxes.value,
+            flip_test=flip_test,
+            compiled=compile_,
+        ),
         lifter=lifter,
         device=device,
         precision=precision.value,

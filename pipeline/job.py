@@ -13,8 +13,9 @@ from gridpose.pipeline.spool import PoseSpool
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
+    from gridpose.detectors.options import HRNetOptions
+    from gridpose.devices import Precision
     from gridpose.lifting import Lifter
-    from gridpose.lifting.lifter import Precision
     from gridpose.pipeline.smoothing import Smoothing
     from gridpose.pipeline.timeline import Persons
 
@@ -35,9 +36,11 @@ class VideoOptions:
 
     ``detector`` and ``lifter`` may be loaded objects; they then stay open. ``save_poses`` are
     ``.npz`` files to write. ``fov`` is the lens's horizontal field of view in degrees, if known.
+    ``hrnet`` holds further options of the detector of that name.
     """
 
     detector: str | Detector = "auto"
+    hrnet: HRNetOptions | None = None
     lifter: str | Path | Lifter = "default"
     device: str = "auto"
     precision: Precision = "fp32"
@@ -59,8 +62,10 @@ class VideoOptions:
         for name, value in vars(self).items():
             if name in ("save_poses", "overwrite"):
                 continue
-            known = value is None or isinstance(value, (str, int, float, bool))
-            plain[name] = value if known else str(getattr(value, "name", value))
+            if name == "hrnet" and value is not None:
+                plain[name] = {key: _plain(part) for key, part in vars(value).items()}
+            else:
+                plain[name] = _plain(value)
         return plain
 
     def check(self) -> None:
@@ -82,6 +87,11 @@ class VideoOptions:
         for file in self.save_poses:
             if file.suffix.lower() != ".npz":
                 raise UsageError(f"--save-poses {file}: the name must end in .npz")
+
+
+def _plain(value: Any) -> Any:
+    known = value is None or isinstance(value, (str, int, float, bool))
+    return value if known else str(getattr(value, "name", value))
 
 
 @dataclass

@@ -7,7 +7,6 @@ The calling thread only waits, so that it can be interrupted at any time.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,10 +35,10 @@ from gridpose.pipeline.reader import (
 )
 from gridpose.pipeline.spool import PoseSpool
 from gridpose.pipeline.writer import VideoWriter
-from gridpose.storage import replacing
+from gridpose.storage import file_sha256, replacing
 
 if TYPE_CHECKING:
-    from gridpose.detectors import Convention, Detection
+    from gridpose.detectors import Convention, Detection, Detector
     from gridpose.lifting import Lifter
     from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
@@ -139,7 +138,7 @@ def run_video(
     options: VideoOptions | None = None,
     *,
     on_progress: Callable[[Progress], None] | None = None,
-    on_detector: Callable[[str], None] | None = None,
+    on_detector: Callable[[Detector], None] | None = None,
 ) -> VideoResult:
     """Detect, follow, lift and draw the people of a video or picture.
 
@@ -148,7 +147,7 @@ def run_video(
         output: the drawn result, ``.mp4``.
         options: see :class:`VideoOptions`.
         on_progress: called after every finished frame.
-        on_detector: called with the detector's name once it is known.
+        on_detector: called with the detector once it is loaded.
 
     Raises:
         InputError: the source cannot be used.
@@ -191,7 +190,7 @@ def run_video(
         warnings.append(f"{source}: nobody was found in it; the result shows no skeletons")
     meta = {
         "source": source.name,
-        "source_sha256": _file_sha256(source),
+        "source_sha256": file_sha256(source),
         "gridpose": version("gridpose"),
         "detector": {"name": run.detector_name, "sha256": run.detector_sha256},
         "lifter": {"name": run.lifter_name, "sha256": run.lifter_sha256},
@@ -244,7 +243,7 @@ class _Run:
         options: VideoOptions,
         stopwatch: _Stopwatch,
         on_progress: Callable[[Progress], None] | None,
-        on_detector: Callable[[str], None] | None,
+        on_detector: Callable[[Detector], None] | None,
     ) -> None:
         from gridpose.visualize import SideBySide
 
@@ -312,12 +311,21 @@ class _Run:
             stack.callback(self._frames.close)
             chosen = self._options.detector
             detector = (
-                stack.enter_context(load_detector(chosen)) if isinstance(chosen, str) else chosen
+                stack.enter_context(
+                    load_detector(
+                        chosen,
+                        device=self._options.device,
+                        precision=self._options.precision,
+                        hrnet=self._options.hrnet,
+                    )
+                )
+                if isinstance(chosen, str)
+                else chosen
             )
             self._convention = detector.convention
             self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256
             if self._on_detector is not None:
-                self._on_detector(detector.name)
+                self._on_detector(detector)
             for batch in _batches(decoded, self._options.batch_size):
                 with self._stopwatch("detect"):
                     found = detector.detect(
@@ -328,13 +336,18 @@ class _Run:
 
     def _load_later(self) -> _Later:
         """What the stages after detection need."""
+        from gridpose.devices import resolve_device
         from gridpose.lifting import load_lifter
         from gridpose.pipeline.timeline import Timeline
         from gridpose.pipeline.tracking import Tracker
 
         options = self._options
+        # bf16 on a CPU speeds up the detector; the lifter would lose by it.
+        on_cpu = resolve_device(options.device).type == "cpu"
+        keeps_fp32 = on_cpu and options.precision == "bf16" and self.detector_name == "hrnet"
+        precision = "fp32" if keeps_fp32 else options.precision
         lifter = (
-            load_lifter(options.lifter, device=options.device, precision=options.precision)
+            load_lifter(options.lifter, device=options.device, precision=precision)
             if isinstance(options.lifter, (str, Path))
             else options.lifter
         )
@@ -396,11 +409,3 @@ def _batches(
             batch = []
     if batch:
         yield batch
-
-
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

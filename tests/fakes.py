@@ -30,6 +30,8 @@ class FakeDetector:
     name = "fake"
     convention = HUMAN36M_17
     weights_sha256 = "0" * 64
+    reason = "a test"
+    notices = ()
 
     def __init__(self, script=nobody):
         self.script = script

@@ -229,6 +229,15 @@ def test_gadgets_are_refused_by_name_however_they_are_spelt(name):
         assert f"call {name}," in refusal(data), spelling
 
 
+def test_methods_that_a_file_mentions_stay_names():
+    method = b"cbuiltins\ngetattr\n(cos\npath\nVjoin\ntR"
+
+    assert loads(method + b".", "method") == InertClass("os.path.join")
+    assert "call os.path.join," in refusal(method + b"(Va\ntR.")
+    for odd in (b"(Va\nVjoin\ntR.", b"(cos\npath\nV__x__.y\ntR.", b"(cos\npath\nVa\nVb\ntR."):
+        assert "call builtins.getattr," in refusal(b"cbuiltins\ngetattr\n" + odd)
+
+
 def test_the_spelt_out_exploits_are_real_ones(canary):
     for data in (
         b"cos\nsystem\n(Vtouch %s\ntR.",

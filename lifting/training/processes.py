@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from gridpose.core import GridposeError
-from gridpose.lifting.lifter import resolve_device
+from gridpose.devices import resolve_device
 
 
 def rank() -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from gridpose.core import InputError, MissingError, UsageError
+from gridpose.devices import resolve_device
 from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
 from gridpose.lifting.data.dataset import (
     PoseDataset,
@@ -28,7 +29,7 @@ from gridpose.lifting.data.dataset import (
     load_dataset,
 )
 from gridpose.lifting.data.device_batches import DeviceBatches
-from gridpose.lifting.lifter import load_lifter, resolve_device
+from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import LiftingNetwork, build_network
 from gridpose.lifting.training.batches import training_batches, validation_batches
 from gridpose.lifting.training.folder import (

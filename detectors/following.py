@@ -1,0 +1,170 @@
+"""Where people will be in the next frames, so that they need not be searched for in each.
+
+As top-down trackers do, each person's box follows the keypoints found in it; a search for persons
+is due on an interval, and at once when somebody is lost or nobody is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gridpose.core import BoolArray, DoubleArray, FloatArray
+from gridpose.detectors.person_boxes import overlaps
+
+# COCO's keypoints end at the eyes and ankles; a person's box goes on to crown and soles.
+_MARGIN = 0.12
+_CONFIDENT = 0.3
+_MIN_CONFIDENT = 4
+# A crop with nobody in it gets keypoints of a few per cent, one with somebody of 60 and more.
+_LOST_SCORE = 0.15
+_SHRINK_SECONDS = 0.5
+_VELOCITY_SECONDS = 0.15
+_SAME_BOX = 0.35
+_SAME_PERSON = 0.08
+_OFF_CENTRE = 0.2
+_OFF_SCALE = 1.5
+
+
+def box_of(keypoints: FloatArray, scores: FloatArray) -> FloatArray | None:
+    """The person's (4,) xyxy box by confident keypoints (K, 2); None where there are too few."""
+    sure = keypoints[scores >= _CONFIDENT]
+    if len(sure) < _MIN_CONFIDENT:
+        return None
+    low, high = sure.min(0), sure.max(0)
+    margin = _MARGIN * (high - low).max()
+    box: FloatArray = np.concatenate((low - margin, high + margin)).astype(np.float32)
+    return box
+
+
+def needs_second_look(used: FloatArray, seen: FloatArray) -> bool:
+    """Whether a person stood so differently in the (4,) box used that a better crop is worth it."""
+    size = (used[2:] - used[:2]).max()
+    seen_size = (seen[2:] - seen[:2]).max()
+    apart = np.abs((used[2:] + used[:2]) - (seen[2:] + seen[:2])).max() / 2
+    ratio = max(size, 1e-6) / max(seen_size, 1e-6)
+    return bool(apart > _OFF_CENTRE * size or not 1 / _OFF_SCALE <= ratio <= _OFF_SCALE)
+
+
+@dataclass
+class _Person:
+    box: FloatArray
+    time: float
+    confirmed: float
+    """When a search last found somebody here."""
+    keypoints: FloatArray | None = None
+    """(K, 2) px as last seen; NaN where uncertain."""
+    velocity: DoubleArray | None = None
+    """(2,) px/s; None until seen at two times."""
+
+    def at(self, time: float) -> FloatArray:
+        if self.velocity is None:
+            return self.box
+        shift = np.tile(self.velocity * (time - self.time), 2)
+        return (self.box + shift).astype(np.float32)
+
+    def see(self, keypoints: FloatArray, scores: FloatArray, time: float) -> None:
+        """Take over where the person is, if that is certain."""
+        seen = box_of(keypoints, scores)
+        if seen is None:
+            return
+        expected, elapsed = self.at(time), time - self.time
+        keypoints = np.where(scores[:, None] >= _CONFIDENT, keypoints, np.nan)
+        self._measure_velocity(keypoints, elapsed)
+        # What is larger counts at once, what is smaller little by little.
+        old = np.exp(-elapsed / _SHRINK_SECONDS)
+        smaller = old * expected + (1 - old) * seen
+        low, high = np.minimum(seen, smaller)[:2], np.maximum(seen, smaller)[2:]
+        self.box = np.concatenate((low, high)).astype(np.float32)
+        self.time, self.keypoints = time, keypoints
+
+    def _measure_velocity(self, keypoints: FloatArray, elapsed: float) -> None:
+        if self.keypoints is None or elapsed <= 0:
+            return
+        moved = keypoints - self.keypoints
+        both = np.isfinite(moved).all(-1)
+        if not both.any():
+            return
+        # The median is the body's: an arm that is raised moves the box, but not the person.
+        velocity = np.median(moved[both].astype(np.float64), axis=0) / elapsed
+        weight = 1 - np.exp(-elapsed / _VELOCITY_SECONDS)
+        known = velocity if self.velocity is None else self.velocity
+        self.velocity = (1 - weight) * known + weight * velocity
+
+
+class Following:
+    """The people of a video as far as it has been seen.
+
+    Args:
+        interval_seconds: how often to search although nobody was lost.
+        max_persons: at most this many are followed; the largest are kept.
+    """
+
+    def __init__(self, interval_seconds: float = 0.5, max_persons: int = 6) -> None:
+        self.interval_seconds, self.max_persons = interval_seconds, max_persons
+        self._people: list[_Person] = []
+        self._searched = -np.inf
+        self._somebody_lost = False
+
+    def __len__(self) -> int:
+        return len(self._people)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known of everybody how fast they move."""
+        return all(person.velocity is not None for person in self._people)
+
+    def search_due(self, time: float) -> bool:
+        """Whether a search for persons is worth its time in the frame at ``time``."""
+        known = self._people and not self._somebody_lost
+        return not known or time - self._searched >= self.interval_seconds
+
+    def found(self, boxes: FloatArray, time: float) -> None:
+        """Take in what a search of the frame at ``time`` found: (N, 4) xyxy boxes."""
+        self._searched, self._somebody_lost = time, False
+        known = self.expected([time])[:, 0]
+        overlap, _ = overlaps(boxes, known)
+        for box, with_known in zip(boxes, overlap, strict=True):
+            if with_known.max(initial=0.0) >= _SAME_BOX:
+                self._people[int(with_known.argmax())].confirmed = time
+            else:
+                self._people.append(_Person(np.asarray(box, np.float32), time, time))
+        self._people.sort(key=lambda person: -float((person.box[2:] - person.box[:2]).prod()))
+        del self._people[self.max_persons :]
+
+    def expected(self, times: Sequence[float]) -> FloatArray:
+        """(P, T, 4) boxes where the people should be."""
+        boxes = [[person.at(time) for time in times] for person in self._people]
+        return np.array(boxes, np.float32).reshape(len(self._people), len(times), 4)
+
+    def seen(self, times: Sequence[float], keypoints: FloatArray, scores: FloatArray) -> BoolArray:
+        """Take in the keypoints in the expected boxes: (P, T, K, 2) px and (P, T, K).
+
+        Returns:
+            (P, T): whether that is a person, and not one who is seen in another box as well.
+        """
+        for person, places, marks in zip(self._people, keypoints, scores, strict=True):
+            for place, mark, time in zip(places, marks, times, strict=True):
+                person.see(place, mark, time)
+        certain = scores.mean(-1) >= _LOST_SCORE
+        self._somebody_lost |= not certain[:, -1].all()
+        alone = self._alone(keypoints[:, -1], scores[:, -1].mean(-1))
+        searched = np.array([person.confirmed >= times[0] for person in self._people], np.bool_)
+        real: BoolArray = (certain | searched[:, None]) & alone[:, None]
+        keep = certain[:, -1] & alone
+        self._people = [p for p, kept in zip(self._people, keep, strict=True) if kept]
+        return real
+
+    def _alone(self, keypoints: FloatArray, scores: FloatArray) -> BoolArray:
+        """(P,): False for the less certain one of two with the same (P, K, 2) keypoints."""
+        sizes = [float((person.box[2:] - person.box[:2]).max()) for person in self._people]
+        alone = np.ones(len(keypoints), np.bool_)
+        order = np.argsort(-scores, kind="stable").tolist()
+        for place, index in enumerate(order):
+            for better in order[:place]:
+                apart = np.median(np.linalg.norm(keypoints[index] - keypoints[better], axis=-1))
+                if alone[better] and apart < _SAME_PERSON * sizes[better]:
+                    alone[index] = False
+        return alone

@@ -1,0 +1,266 @@
+"""HRNet (Sun et al., CVPR 2019) and its kin through mmpose: the accurate detector.
+
+Persons are found by a :mod:`person finder <gridpose.detectors.person_boxes>` now and then and
+followed by their keypoints in between; the network sees all crops of a few frames at once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import numpy as np
+
+from gridpose.core import BoolArray, FloatArray, ImageArray, MissingError, UsageError
+from gridpose.detectors import evoskeleton
+from gridpose.detectors.base import Detection
+from gridpose.detectors.conventions import Convention, convention_of
+from gridpose.detectors.following import Following, box_of, needs_second_look
+from gridpose.detectors.mmpose_models import INSTALL, build_model
+from gridpose.detectors.options import HRNetOptions
+from gridpose.detectors.person_boxes import PersonFinder, load_person_finder
+from gridpose.detectors.pose_config import DEFAULT_CONFIG, PoseConfig, is_known, read_config
+from gridpose.detectors.pose_weights import (
+    PoseWeights,
+    branch_width,
+    fit,
+    is_evoskeleton,
+    read_pose_weights,
+)
+from gridpose.detectors.registry import MODELS, is_present, weights_file
+from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.devices import Precision, resolve_device
+
+# People are looked for this far ahead of the last keypoints; the time in which somebody who
+# sprints stays inside the padding of the box.
+_AHEAD_SECONDS: Final = 0.15
+_BATCH: Final = {"cpu": 8, "cuda": 64}
+
+
+def weights_at_hand() -> str | None:
+    """The best registered weights that are in the cache."""
+    at_hand = (m.name for m in MODELS.values() if m.yields != "boxes" and is_present(m))
+    return next(at_hand, None)
+
+
+def why_unusable() -> str:
+    """Why HRNet cannot run without further ado; empty when it can be tried."""
+    if find_spec("mmpose") is None:
+        return "mmpose is not installed"
+    if weights_at_hand() is None:
+        return "no HRNet weights are there; gridpose models download hrnet-w48-coco fetches some"
+    return ""
+
+
+class HRNet:
+    """Keypoints of everybody by a top-down network of mmpose.
+
+    Args:
+        network: the network.
+        finder: finds persons; is closed with this detector.
+        convention: of the network's keypoints.
+        weights_sha256: of the network's weights.
+        reason: why this detector, for the user.
+        notices: what had to be assumed about the weights.
+        search_seconds: see :class:`HRNetOptions`.
+        max_persons: at most this many people are followed.
+    """
+
+    name = "hrnet"
+
+    def __init__(
+        self,
+        network: TopDownNetwork,
+        finder: PersonFinder,
+        convention: Convention,
+        weights_sha256: str,
+        *,
+        reason: str = "asked for",
+        notices: Sequence[str] = (),
+        search_seconds: float = 0.5,
+        max_persons: int = 6,
+    ) -> None:
+        self.convention, self.weights_sha256 = convention, weights_sha256
+        self.reason, self.notices = reason, list(notices)
+        self.network, self.finder = network, finder
+        self._following = Following(search_seconds, max_persons)
+
+    def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
+        """See :class:`gridpose.detectors.Detector`."""
+        people: list[list[Detection]] = []
+        while (start := len(people)) < len(frames):
+            if self._following.search_due(times[start]):
+                found = self.finder.find(frames[start : start + 1])[0]
+                self._following.found(found.boxes, times[start])
+            ahead = _AHEAD_SECONDS if self._following.settled else 0.0
+            end = bisect_right(times, times[start] + ahead, lo=start + 1)
+            people += self._detect_part(frames[start:end], times[start:end])
+        return people
+
+    def _detect_part(
+        self, frames: Sequence[ImageArray], times: Sequence[float]
+    ) -> list[list[Detection]]:
+        """A run of frames so short that it is known beforehand where people will be."""
+        following = self._following
+        boxes = following.expected(times)
+        keypoints, scores = self._look(frames, boxes)
+        again = np.zeros(boxes.shape[:2], np.bool_)
+        for place in np.ndindex(again.shape):
+            seen = box_of(keypoints[place], scores[place])
+            if seen is not None and needs_second_look(boxes[place], seen):
+                boxes[place], again[place] = seen, True
+        if again.any():
+            keypoints[again], scores[again] = self._keypoints(frames, boxes, again)
+        real = following.seen(times, keypoints, scores)
+        return [
+            [
+                Detection(
+                    _frame_box(
+                        boxes[person, index], keypoints[person, index], scores[person, index]
+                    ),
+                    keypoints[person, index],
+                    scores[person, index].clip(0, 1),
+                )
+                for person in np.flatnonzero(real[:, index])
+            ]
+            for index in range(len(frames))
+        ]
+
+    def _look(
+        self, frames: Sequence[ImageArray], boxes: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """(P, T, K, 2) and (P, T, K) in (P, T, 4) boxes."""
+        everywhere = np.ones(boxes.shape[:2], np.bool_)
+        keypoints, scores = self._keypoints(frames, boxes, everywhere)
+        return (
+            keypoints.reshape(*boxes.shape[:2], *keypoints.shape[1:]),
+            scores.reshape(*boxes.shape[:2], *scores.shape[1:]),
+        )
+
+    def _keypoints(
+        self, frames: Sequence[ImageArray], boxes: FloatArray, where: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        frame_of_box = np.nonzero(where)[1].tolist()
+        return self.network.keypoints(frames, frame_of_box, boxes[where])
+
+    def __enter__(self) -> HRNet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finder.__exit__(kind, error, trace)
+
+
+def _frame_box(used: FloatArray, keypoints: FloatArray, scores: FloatArray) -> FloatArray:
+    """The person's box; the one looked into where the keypoints are too uncertain to tell."""
+    seen = box_of(keypoints, scores)
+    return used if seen is None else seen
+
+
+def load_hrnet(
+    options: HRNetOptions | None = None,
+    *,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    max_persons: int = 6,
+    reason: str = "asked for",
+) -> HRNet:
+    """Load HRNet, or another top-down network of mmpose.
+
+    Raises:
+        MissingError: mmpose, the weights, a config or the device are missing.
+        InputError: weights or config cannot be used.
+        UsageError: options that do not go together.
+    """
+    options = options or HRNetOptions()
+    chosen = resolve_device(device)
+    if chosen.type == "cpu" and precision == "fp16":
+        raise UsageError("--precision fp16 needs a GPU; use fp32, or bf16 on a recent CPU")
+    if find_spec("mmpose") is None:
+        raise MissingError(f"the HRNet detector needs mmpose; {INSTALL}")
+    file, config_name = _find_weights(options)
+    weights = read_pose_weights(file)
+    config, notices = _find_config(options.config or config_name, weights)
+    # What the weights were trained on goes before what the config says of its data.
+    convention = convention_of(weights.keypoints or config.keypoints, config.name)
+    model = build_model(config.model, config.name)
+    if config.finer_maps:
+        evoskeleton.add_upsampling(model)
+    fit(weights, model, config.name)
+    network = TopDownNetwork(
+        config,
+        model,
+        chosen,
+        precision=precision,
+        flip_test=options.flip_test,
+        batch_size=_BATCH[chosen.type],
+        compiled=options.compiled,
+    )
+    finder = load_person_finder(options.person_boxes, device=str(chosen), max_persons=max_persons)
+    return HRNet(
+        network,
+        finder,
+        convention,
+        weights.sha256,
+        reason=f"{reason}; {config.name} on {chosen}, persons by {finder.name}",
+        notices=notices,
+        search_seconds=options.search_seconds,
+        max_persons=max_persons,
+    )
+
+
+def _find_weights(options: HRNetOptions) -> tuple[Path, str | None]:
+    """The file, and the config that the registry knows for it."""
+    name = options.weights
+    if name is None and (name := weights_at_hand()) is None:
+        raise MissingError(
+            "no HRNet weights are in the cache: gridpose models download hrnet-w48-coco fetches "
+            "some (gridpose models list shows all), --detector-weights takes a file of yours"
+        )
+    if str(name) in MODELS:
+        model = MODELS[str(name)]
+        if not is_present(model):
+            raise MissingError(
+                f"the weights {model.name} are not in the cache; gridpose models download "
+                f"{model.name} fetches them"
+            )
+        return weights_file(model), model.config
+    file = Path(name)
+    known = next((model for model in MODELS.values() if model.file == file.name), None)
+    return file, None if known is None else known.config
+
+
+def _find_config(wanted: str | Path | None, weights: PoseWeights) -> tuple[PoseConfig, list[str]]:
+    """The config given, or the one that fits the file; and what was assumed."""
+    if wanted is not None:
+        return read_config(wanted), []
+    stated = weights.config_in_name
+    if stated is not None and is_known(stated):
+        return read_config(stated), []
+    if is_evoskeleton(weights):
+        return read_config(evoskeleton.CONFIG), []
+    name = weights.file.name.lower()
+    size = "w48" if branch_width(weights) == 48 else "w32"
+    coco = {
+        "w32": DEFAULT_CONFIG,
+        "w48": "td-hm_hrnet-w48_8xb32-210e_coco-256x192",
+    }
+    if "h36m" in name or "human36m" in name or "human3.6m" in name:
+        guess = f"hrnet-{size}-h36m-256x256"
+    elif "384x288" in name:
+        guess = coco[size].replace("256x192", "384x288")
+    else:
+        guess = coco[size]
+    config = read_config(guess)
+    return config, [
+        f"{weights.file}: the file does not say which network it is for: taken for {config.name}; "
+        "--detector-config overrides"
+    ]

@@ -1,0 +1,171 @@
+"""Weights that detectors can use: what they are, where they come from and how they are known.
+
+None is shipped. OpenMMLab puts the first eight digits of a file's SHA-256 into its name; where
+nothing else is known, these are what is checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from gridpose.core import UsageError
+from gridpose.storage import cache_dir, file_sha256
+
+MIRROR_VARIABLE: Final = "GRIDPOSE_MIRROR"
+"""Environment variable with the address of a folder that holds copies; it is tried first."""
+
+_MMPOSE: Final = "https://download.openmmlab.com/mmpose/"
+_COCO: Final = "Apache-2.0; trained on COCO (annotations CC BY 4.0, pictures under Flickr's terms)"
+_HUMAN36M: Final = "Apache-2.0; trained on Human3.6M, whose licence allows academic use only"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One file of weights.
+
+    Attributes:
+        name: as users write it.
+        file: its name in the cache.
+        urls: where it can be had, in order of preference.
+        sha256: 64 hex digits, or the first 8 where no more is known.
+        size: bytes, where known.
+        licence: of the weights, and what the training data ask for.
+        input_size: width, height of the network's input, px.
+        yields: the keypoint convention, or ``boxes``.
+        config: name of the network's config; see ``pose_config``.
+        quality: as its makers measured it.
+    """
+
+    name: str
+    file: str
+    urls: tuple[str, ...]
+    sha256: str
+    size: int | None
+    licence: str
+    input_size: tuple[int, int]
+    yields: str
+    config: str
+    quality: str
+
+
+def _coco(name: str, config: str, known_as: str, size: tuple[int, int], quality: str) -> Model:
+    file = f"{config}-{known_as}.pth"
+    return Model(
+        name=name,
+        file=file,
+        urls=(f"{_MMPOSE}v1/body_2d_keypoint/topdown_heatmap/coco/{file}",),
+        sha256=known_as.partition("_")[0],
+        size=None,
+        licence=_COCO,
+        input_size=size,
+        yields="coco-17",
+        config=config,
+        quality=quality,
+    )
+
+
+def _h36m(width: int, sha256: str, error: str) -> Model:
+    file = f"hrnet_w{width}_h36m_256x256-{sha256}_20210621.pth"
+    return Model(
+        name=f"hrnet-w{width}-h36m",
+        file=file,
+        urls=(f"{_MMPOSE}top_down/hrnet/{file}",),
+        sha256=sha256,
+        size=None,
+        licence=_HUMAN36M,
+        input_size=(256, 256),
+        yields="human3.6m-17",
+        config=f"hrnet-w{width}-h36m-256x256",
+        quality=f"Human3.6M error {error} px",
+    )
+
+
+_ALL: Final = (
+    _coco(
+        "hrnet-w48-coco-384x288",
+        "td-hm_hrnet-w48_8xb32-210e_coco-384x288",
+        "c161b7de_20220915",
+        (288, 384),
+        "COCO AP 0.767",
+    ),
+    replace(
+        _coco(
+            "hrnet-w48-coco",
+            "td-hm_hrnet-w48_8xb32-210e_coco-256x192",
+            "0e67c616_20220913",
+            (192, 256),
+            "COCO AP 0.756",
+        ),
+        sha256="0e67c6167d6a10fe8f27e3da1e9a415b57289d5820dcca2b42bd8079df4b7a3a",
+    ),
+    _coco(
+        "hrnet-w32-coco",
+        "td-hm_hrnet-w32_8xb64-210e_coco-256x192",
+        "81c58e40_20220909",
+        (192, 256),
+        "COCO AP 0.749",
+    ),
+    _h36m(48, "78e88d08", "7.36"),
+    _h36m(32, "d3206675", "9.43"),
+    Model(
+        name="rtmdet-m-person",
+        file="rtmdet_m_8xb32-100e_coco-obj365-person-235e8209.pth",
+        urls=(f"{_MMPOSE}v1/projects/rtmpose/rtmdet_m_8xb32-100e_coco-obj365-person-235e8209.pth",),
+        sha256="235e8209",
+        size=None,
+        licence="Apache-2.0; trained on COCO and Objects365",
+        input_size=(640, 640),
+        yields="boxes",
+        config="rtmdet_m_640-8xb32_coco-person",
+        quality="for --person-boxes mmdet",
+    ),
+)
+
+MODELS: Final[Mapping[str, Model]] = {model.name: model for model in _ALL}
+"""Pose networks, best first (those trained on Human3.6M know its studio only), then the rest."""
+
+
+def model(name: str) -> Model:
+    """The model of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in MODELS:
+        raise UsageError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def sources(model: Model) -> tuple[str, ...]:
+    """Addresses to try, the user's own mirror first."""
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    own = (f"{mirror.rstrip('/')}/{model.file}",) if mirror else ()
+    return (*own, *model.urls)
+
+
+def weights_file(model: Model) -> Path:
+    """Where the file lies, or would lie."""
+    return cache_dir() / "models" / model.file
+
+
+def is_present(model: Model) -> bool:
+    """Whether the file is there; a download puts it there only when it is complete."""
+    return weights_file(model).is_file()
+
+
+def check(model: Model) -> str | None:
+    """What is wrong with the file in the cache; None when its SHA-256 is right."""
+    file = weights_file(model)
+    if not file.is_file():
+        return "missing"
+    try:
+        found = file_sha256(file)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if found.startswith(model.sha256):
+        return None
+    return f"damaged: SHA-256 {found}, not {model.sha256}"

@@ -1,0 +1,124 @@
+import importlib.util
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+from pose_networks import small_config_file
+
+from gridpose.core import InputError, MissingError
+from gridpose.detectors import mmpose_models
+from gridpose.detectors.mmpose_models import STAND_INS, build_model, import_mmpose, stand_ins
+from gridpose.detectors.pose_config import read_config
+
+needs_mmpose = pytest.mark.skipif(importlib.util.find_spec("mmpose") is None, reason="needs mmpose")
+
+IMPORT_WITHOUT = """
+import importlib, sys, warnings
+warnings.simplefilter("ignore")
+from gridpose.detectors.mmpose_models import STAND_INS, stand_ins
+left_out, module = sys.argv[1:]
+with stand_ins(tuple(s for s in STAND_INS if s.module != left_out)):
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        print("fails:", error.name)
+    else:
+        print("works")
+"""
+
+
+def run_python(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@needs_mmpose
+@pytest.mark.parametrize("stand_in", STAND_INS, ids=lambda s: s.module)
+def test_each_stand_in_is_needed_by_the_import_it_names(stand_in):
+    if importlib.util.find_spec(stand_in.real.partition(".")[0]) and "_ext" not in stand_in.real:
+        pytest.skip(f"{stand_in.real} is installed")
+
+    # With all of them the import works, without this one it fails for the want of it.
+    assert run_python(IMPORT_WITHOUT, "none", stand_in.imported_by) == "works"
+    lacking = run_python(IMPORT_WITHOUT, stand_in.module, stand_in.imported_by)
+    assert lacking == f"fails: {stand_in.real}"
+
+
+@needs_mmpose
+def test_nothing_stands_in_after_the_import():
+    code = (
+        "from gridpose.detectors.mmpose_models import STAND_INS, import_mmpose\n"
+        "import sys; import_mmpose('mmpose.apis')\n"
+        "print([s.module for s in STAND_INS if s.module in sys.modules])"
+    )
+    assert run_python(code) == "[]"
+
+
+def test_packages_that_are_there_are_used(monkeypatch):
+    real = ModuleType("mmdet.utils")
+    monkeypatch.setitem(sys.modules, "mmdet", ModuleType("mmdet"))
+    monkeypatch.setitem(sys.modules, "mmdet.utils", real)
+
+    with stand_ins():
+        assert sys.modules["mmdet.utils"] is real
+    assert sys.modules["mmdet.utils"] is real
+
+
+def test_a_stand_in_that_is_used_says_so():
+    stand_in = mmpose_models.StandIn("no_such_package.part", ("Thing",), "x", "no_such_package")
+
+    with stand_ins((stand_in,)):
+        from no_such_package.part import Thing
+
+    with pytest.raises(ImportError, match="Thing is not installed"):
+        Thing()
+
+
+def test_without_mmpose_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mmpose", None)  # what Python does for a module not there
+
+    with pytest.raises(MissingError, match=r"mmpose==1\.3\.2") as caught:
+        import_mmpose("mmpose")
+    assert caught.value.exit_code == 4
+
+
+def test_versions_that_do_not_fit_are_a_clear_error(monkeypatch):
+    def refuse(name):
+        raise AssertionError("MMCV==3.0.0 is used but incompatible.\n Please install mmcv>=2.0")
+
+    monkeypatch.setattr(mmpose_models, "import_module", refuse)
+
+    with pytest.raises(MissingError, match=r"MMCV==3\.0\.0 is used but incompatible\. Please"):
+        import_mmpose("mmpose")
+
+
+@needs_mmpose
+def test_networks_are_mmposes_own_and_leave_no_trace_in_the_registries(tmp_path):
+    from mmengine.registry import DefaultScope
+
+    before = DefaultScope.get_current_instance()
+    config = read_config(small_config_file(tmp_path))
+
+    model = build_model(config.model, config.name)
+
+    assert type(model.backbone).__module__ == "mmpose.models.backbones.hrnet"
+    assert not model.training
+    assert DefaultScope.get_current_instance() is before
+
+
+@needs_mmpose
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ({"type": "NoSuchEstimator"}, "NoSuchEstimator"),
+        ({"type": "TopdownPoseEstimator", "backbone": {"type": "Nothing"}}, "Nothing"),
+        ({"type": "ResNet", "depth": 18}, "ResNet is no top-down pose estimator"),
+    ],
+)
+def test_models_that_mmpose_cannot_build_are_bad_input(model, why):
+    with pytest.raises(InputError, match=why):
+        build_model(model, "mine.py")
