@@ -227,6 +227,8 @@ def _find_weights(options: HRNetOptions) -> tuple[Path, str | None]:
         )
     if str(name) in MODELS:
         model = MODELS[str(name)]
+        if model.yields == "boxes":
+            raise UsageError(f"{model.name} yields boxes of persons, not keypoints")
         if not is_present(model):
             raise MissingError(
                 f"the weights {model.name} are not in the cache; gridpose models download "

@@ -64,7 +64,7 @@ def test_help_of_a_command_has_examples_to_copy(invoke, command):
 def test_an_example_is_never_broken_over_lines(invoke):
     """Each has its output, which comes last or nearly so."""
     found = examples(invoke("video", "--help").stdout)
-    assert len(found) == 3
+    assert len(found) == 4
     assert all(" -o " in line for line in found)
     assert found[1].endswith("--persons largest")
 
