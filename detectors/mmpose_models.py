@@ -110,6 +110,11 @@ def stand_ins(wanted: tuple[StandIn, ...] = STAND_INS) -> Iterator[None]:
                 del sys.modules[name]
 
 
+def absent_packages() -> list[str]:
+    """What stand-ins take the place of."""
+    return [stand_in.module for stand_in in STAND_INS if _absent(stand_in.real)]
+
+
 def import_mmpose(module: str = "mmpose.models") -> ModuleType:
     """Import mmpose or a module of it.
 

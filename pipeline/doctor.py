@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from gridpose.core import GridposeError
+from gridpose.core import GridposeError, MissingError
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,15 @@ class Finding:
         return asdict(self)
 
 
-HRNET_MEND = "./scripts/setup (from a clone), or the pip lines under Installation in README.md"
+WRITABLE = "set GRIDPOSE_HOME to a writable folder"
+
+
+class _LackError(MissingError):
+    """Something is missing, and ``mend`` is the command for this very lack."""
+
+    def __init__(self, text: str, mend: str) -> None:
+        super().__init__(text)
+        self.mend = mend
 
 
 def _python() -> str:
@@ -57,6 +65,50 @@ def _blazepose() -> str:
         return f"mediapipe {version('mediapipe')}, runs"
 
 
+def _mmpose() -> str:
+    from gridpose.detectors.mmpose_models import absent_packages, import_mmpose
+
+    import_mmpose()
+    absent = absent_packages()
+    without = f", without {', '.join(absent)}, which it can do without" if absent else ""
+    return f"mmpose {version('mmpose')}, imports{without}"
+
+
+def _hrnet_weights() -> str:
+    from gridpose.detectors.registry import MODELS, check, is_present
+
+    present = [model for model in MODELS.values() if is_present(model)]
+    for model in present:
+        if fault := check(model):
+            raise _LackError(
+                f"{model.name} is {fault}", f"gridpose models download {model.name} --overwrite"
+            )
+    names = [model.name for model in present if model.yields != "boxes"]
+    if not names:
+        raise _LackError("none in the cache", "gridpose models download hrnet-w48-coco")
+    return f"{', '.join(names)}; their SHA-256 is right"
+
+
+def _auto() -> str:
+    from gridpose.detectors.hrnet import why_unusable
+
+    lack = why_unusable()
+    return f"takes blazepose: {lack}" if lack else "takes hrnet"
+
+
+def _mmdet() -> str:
+    from gridpose.detectors.mmdet_boxes import why_unusable
+
+    if lack := why_unusable():
+        from gridpose.detectors.mmdet_boxes import INSTALL, WEIGHTS
+
+        raise _LackError(
+            f"{lack}; BlazePose finds the persons for HRNet",
+            f"{INSTALL} && gridpose models download {WEIGHTS}",
+        )
+    return f"mmdet {version('mmdet')} and its weights are there"
+
+
 def _lifter() -> str:
     from gridpose.lifting import load_lifter
 
@@ -78,17 +130,21 @@ def _installed(package: str) -> str:
 
 def examine() -> list[Finding]:
     """Try everything that a run needs."""
+    from gridpose.detectors.mmpose_models import INSTALL
+
     checks: list[tuple[str, Callable[[], str], str, bool]] = [
         ("python", _python, "", True),
         ("torch", _torch, "pip install torch", True),
         ("ffmpeg", _ffmpeg, "pip install imageio-ffmpeg", True),
         ("detector blazepose", _blazepose, "pip install mediapipe==0.10.21", True),
         ("lifter", _lifter, "pip install --force-reinstall gridpose", True),
-        ("cache", _cache, "set GRIDPOSE_HOME to a writable folder", True),
+        ("cache", _cache, WRITABLE, True),
         ("training (mmengine)", lambda: _installed("mmengine"), "pip install mmengine", False),
         ("tensorboard", lambda: _installed("tensorboard"), "pip install tensorboard", False),
-        ("mmcv-lite", lambda: _installed("mmcv-lite"), HRNET_MEND, False),
-        ("mmpose", lambda: _installed("mmpose"), HRNET_MEND, False),
+        ("mmpose", _mmpose, INSTALL, False),
+        ("hrnet weights", _hrnet_weights, WRITABLE, False),
+        ("mmdet", _mmdet, WRITABLE, False),
+        ("detector auto", _auto, WRITABLE, False),
     ]
     findings = []
     for name, check, mend, needed in checks:
@@ -96,6 +152,8 @@ def examine() -> list[Finding]:
             findings.append(Finding(name, True, check(), needed=needed))
         except PackageNotFoundError:
             findings.append(Finding(name, False, "not installed", mend, needed))
+        except _LackError as error:
+            findings.append(Finding(name, False, str(error), error.mend, needed))
         except (GridposeError, ImportError, OSError) as error:
             findings.append(Finding(name, False, str(error), mend, needed))
     return findings

@@ -316,6 +316,38 @@ def test_doctor_tells_what_is_missing(invoke, monkeypatch):
     assert "mend: pip install imageio-ffmpeg" in result.stdout
 
 
+def doctors_findings(invoke):
+    report = json.loads(invoke("doctor", "--json").stdout)
+    return {finding["name"]: finding for finding in report["findings"]}
+
+
+def test_doctor_knows_which_detector_auto_takes(invoke, monkeypatch, tmp_path):
+    from gridpose.detectors.registry import MODELS, weights_file
+
+    monkeypatch.setenv("GRIDPOSE_HOME", str(tmp_path))
+    before = doctors_findings(invoke)
+    damaged = weights_file(MODELS["hrnet-w32-coco"])
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"half")
+    after = doctors_findings(invoke)
+
+    assert before["hrnet weights"]["mend"] == "gridpose models download hrnet-w48-coco"
+    assert before["detector auto"]["detail"].startswith("takes blazepose: no HRNet weights")
+    assert "damaged" in after["hrnet weights"]["detail"]
+    assert after["hrnet weights"]["mend"] == ("gridpose models download hrnet-w32-coco --overwrite")
+    assert after["detector auto"]["detail"] == "takes hrnet"
+
+
+def test_doctor_says_how_to_install_mmpose(invoke, monkeypatch):
+    for module in ("mmpose", "mmpose.models"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+    finding = doctors_findings(invoke)["mmpose"]
+
+    assert not finding["ok"]
+    assert "pip install --no-deps mmpose==1.3.2 mmcv-lite==2.1.0" in finding["mend"]
+
+
 @pytest.fixture(scope="module")
 def long_video(make_video, tmp_path_factory):
     return make_video(
