@@ -1,28 +1,17 @@
-"""HRNet (Sun et al., CVPR 2019) and its kin through mmpose: the accurate detector.
-
-Persons are found by a :mod:`person finder <gridpose.detectors.person_boxes>` now and then and
-followed by their keypoints in between; the network sees all crops of a few frames at once.
-"""
+"""HRNet (Sun et al., CVPR 2019) and its kin through mmpose: the accurate detector."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
-import numpy as np
-
-from gridpose.core import BoolArray, FloatArray, ImageArray, MissingError, UsageError
+from gridpose.core import MissingError, UsageError
 from gridpose.detectors import evoskeleton
-from gridpose.detectors.base import Detection
-from gridpose.detectors.conventions import Convention, convention_of
-from gridpose.detectors.following import Following, box_of, needs_second_look
+from gridpose.detectors.conventions import convention_of
 from gridpose.detectors.mmpose_models import INSTALL, build_model
 from gridpose.detectors.options import HRNetOptions
-from gridpose.detectors.person_boxes import PersonFinder, load_person_finder
+from gridpose.detectors.person_boxes import load_person_finder
 from gridpose.detectors.pose_config import DEFAULT_CONFIG, PoseConfig, is_known, read_config
 from gridpose.detectors.pose_weights import (
     PoseWeights,
@@ -33,11 +22,9 @@ from gridpose.detectors.pose_weights import (
 )
 from gridpose.detectors.registry import MODELS, is_present, weights_file
 from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.detectors.topdown_detector import TopDownDetector
 from gridpose.devices import Precision, resolve_device
 
-# People are looked for this far ahead of the last keypoints; the time in which somebody who
-# sprints stays inside the padding of the box.
-_AHEAD_SECONDS: Final = 0.15
 _BATCH: Final = {"cpu": 8, "cuda": 64}
 
 
@@ -56,115 +43,6 @@ def why_unusable() -> str:
     return ""
 
 
-class HRNet:
-    """Keypoints of everybody by a top-down network of mmpose.
-
-    Args:
-        network: the network.
-        finder: finds persons; is closed with this detector.
-        convention: of the network's keypoints.
-        weights_sha256: of the network's weights.
-        reason: why this detector, for the user.
-        notices: what had to be assumed about the weights.
-        search_seconds: see :class:`HRNetOptions`.
-        max_persons: at most this many people are followed.
-    """
-
-    name = "hrnet"
-
-    def __init__(
-        self,
-        network: TopDownNetwork,
-        finder: PersonFinder,
-        convention: Convention,
-        weights_sha256: str,
-        *,
-        reason: str = "asked for",
-        notices: Sequence[str] = (),
-        search_seconds: float = 0.5,
-        max_persons: int = 6,
-    ) -> None:
-        self.convention, self.weights_sha256 = convention, weights_sha256
-        self.reason, self.notices = reason, list(notices)
-        self.network, self.finder = network, finder
-        self._following = Following(search_seconds, max_persons)
-
-    def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
-        """See :class:`gridpose.detectors.Detector`."""
-        people: list[list[Detection]] = []
-        while (start := len(people)) < len(frames):
-            if self._following.search_due(times[start]):
-                found = self.finder.find(frames[start : start + 1])[0]
-                self._following.found(found.boxes, times[start])
-            ahead = _AHEAD_SECONDS if self._following.settled else 0.0
-            end = bisect_right(times, times[start] + ahead, lo=start + 1)
-            people += self._detect_part(frames[start:end], times[start:end])
-        return people
-
-    def _detect_part(
-        self, frames: Sequence[ImageArray], times: Sequence[float]
-    ) -> list[list[Detection]]:
-        """A run of frames so short that it is known beforehand where people will be."""
-        following = self._following
-        boxes = following.expected(times)
-        keypoints, scores = self._look(frames, boxes)
-        again = np.zeros(boxes.shape[:2], np.bool_)
-        for place in np.ndindex(again.shape):
-            seen = box_of(keypoints[place], scores[place])
-            if seen is not None and needs_second_look(boxes[place], seen):
-                boxes[place], again[place] = seen, True
-        if again.any():
-            keypoints[again], scores[again] = self._keypoints(frames, boxes, again)
-        real = following.seen(times, keypoints, scores)
-        return [
-            [
-                Detection(
-                    _frame_box(
-                        boxes[person, index], keypoints[person, index], scores[person, index]
-                    ),
-                    keypoints[person, index],
-                    scores[person, index].clip(0, 1),
-                )
-                for person in np.flatnonzero(real[:, index])
-            ]
-            for index in range(len(frames))
-        ]
-
-    def _look(
-        self, frames: Sequence[ImageArray], boxes: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """(P, T, K, 2) and (P, T, K) in (P, T, 4) boxes."""
-        everywhere = np.ones(boxes.shape[:2], np.bool_)
-        keypoints, scores = self._keypoints(frames, boxes, everywhere)
-        return (
-            keypoints.reshape(*boxes.shape[:2], *keypoints.shape[1:]),
-            scores.reshape(*boxes.shape[:2], *scores.shape[1:]),
-        )
-
-    def _keypoints(
-        self, frames: Sequence[ImageArray], boxes: FloatArray, where: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
-        frame_of_box = np.nonzero(where)[1].tolist()
-        return self.network.keypoints(frames, frame_of_box, boxes[where])
-
-    def __enter__(self) -> HRNet:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.finder.__exit__(kind, error, trace)
-
-
-def _frame_box(used: FloatArray, keypoints: FloatArray, scores: FloatArray) -> FloatArray:
-    """The person's box; the one looked into where the keypoints are too uncertain to tell."""
-    seen = box_of(keypoints, scores)
-    return used if seen is None else seen
-
-
 def load_hrnet(
     options: HRNetOptions | None = None,
     *,
@@ -172,7 +50,7 @@ def load_hrnet(
     precision: Precision = "fp32",
     max_persons: int = 6,
     reason: str = "asked for",
-) -> HRNet:
+) -> TopDownDetector:
     """Load HRNet, or another top-down network of mmpose.
 
     Raises:
@@ -205,7 +83,8 @@ def load_hrnet(
         compiled=options.compiled,
     )
     finder = load_person_finder(options.person_boxes, device=str(chosen), max_persons=max_persons)
-    return HRNet(
+    return TopDownDetector(
+        "hrnet",
         network,
         finder,
         convention,

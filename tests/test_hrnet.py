@@ -16,12 +16,13 @@ from pose_networks import (
 
 from gridpose.core import MissingError, UsageError
 from gridpose.detectors import COCO_17, HUMAN36M_17, evoskeleton, load_detector
-from gridpose.detectors.hrnet import HRNet, load_hrnet
+from gridpose.detectors.hrnet import load_hrnet
 from gridpose.detectors.options import HRNetOptions
 from gridpose.detectors.person_boxes import PersonBoxes
 from gridpose.detectors.pose_config import read_config
 from gridpose.detectors.registry import MODELS, weights_file
 from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.detectors.topdown_detector import TopDownDetector
 from gridpose.pipeline import posefile
 
 pytest.importorskip("mmpose", reason="needs mmpose")
@@ -94,7 +95,11 @@ class Finder:
 
 def detector_of(everybody, **options):
     network, finder = Network(everybody), Finder(everybody)
-    return HRNet(network, finder, HUMAN36M_17, "0" * 64, **options), network, finder
+    return (
+        TopDownDetector("test", network, finder, HUMAN36M_17, "0" * 64, **options),
+        network,
+        finder,
+    )
 
 
 def detect(detector, frames, batch=8):
@@ -226,7 +231,7 @@ def test_dots_are_followed_through_real_crops():
     finder = Finder(lambda _: [person(0)])
     finder.find = lambda images: Finder.find(finder, [frame(0)] * len(images))
     network = TopDownNetwork(DOT_CONFIG, DotNetwork(), torch.device("cpu"))
-    detector = HRNet(network, finder, HUMAN36M_17, "", search_seconds=1e9)
+    detector = TopDownDetector("test", network, finder, HUMAN36M_17, "", search_seconds=1e9)
 
     found = detector.detect(frames, [index / FPS for index in range(20)])
 
