@@ -79,6 +79,6 @@ def load_detector(
             if name == "hrnet" or given:
                 raise
             lack = f"HRNet cannot be used: {error}"
-    from gridpose.detectors.blazepose import BlazePose
+    from gridpose.detectors.blazepose_detector import load_blazepose
 
-    return BlazePose(max_persons=max_persons, reason=lack or reason)
+    return load_blazepose(max_persons, reason=lack or reason)

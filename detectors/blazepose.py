@@ -1,4 +1,4 @@
-"""BlazePose through MediaPipe's PoseLandmarker: the detector that works offline everywhere.
+"""BlazePose's networks through MediaPipe's PoseLandmarker, which work offline everywhere.
 
 The MediaPipe wheel carries the two networks (Apache-2.0) but not the bundle that its task API
 reads. The bundle is built once into the cache: both networks get the image-normalisation metadata
@@ -8,28 +8,32 @@ that the task API asks for and are zipped uncompressed.
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from gridpose.core import FloatArray, GridposeError, ImageArray, MissingError
-from gridpose.detectors.base import Detection
-from gridpose.detectors.conventions import BLAZEPOSE_33, Convention
 from gridpose.detectors.native_log import NativeLog
 from gridpose.storage import cache_dir, sha256, write_atomically
 
 BUNDLE_NAME = "blazepose-full-0.10.21.task"
 BUNDLE_SHA256 = "0da8c039787a1de83d66c1dee1626ca79e81070ea8c7cfd83bbd837936fe90c9"
 
+_MOST_THREADS = 4
+_PER_SEARCH = 3
+# Low, because whoever asks has better means to tell people from other things.
+_MIN_CONFIDENCE = 0.3
 
-# Below this a region is searched anew rather than followed. At MediaPipe's own 0.5 regions drift
-# off people and stay off: on the sample video that breaks their tracks twice as often.
-_PRESENCE = 0.7
+Tile = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in px of the frame, the last two exclusive."""
 
 
 class _Part:
@@ -127,41 +131,29 @@ class Landmarker:
     Args:
         max_persons: at most this many people are found in an image.
         min_confidence: lowest score at which a person counts as found.
-        min_presence: lowest score at which the keypoints found there count as a person.
-        video: follow people from image to image; otherwise each image stands alone.
 
     Raises:
         MissingError: MediaPipe or its networks are missing.
     """
 
-    def __init__(
-        self, max_persons: int, min_confidence: float, min_presence: float, *, video: bool
-    ) -> None:
+    def __init__(self, max_persons: int, min_confidence: float) -> None:
         bundle = bundle_file()
         self._log = NativeLog()
         try:
-            self._mediapipe, self._task = _open(
-                bundle, max_persons, min_confidence, min_presence, video
-            )
+            self._mediapipe, self._task = _open(bundle, max_persons, min_confidence)
         except (RuntimeError, ValueError) as error:
             raise GridposeError(f"MediaPipe cannot run its pose network: {error}") from error
         finally:
             if not hasattr(self, "_task"):
                 self._log.close()
 
-    def find(self, image: ImageArray, milliseconds: int | None = None) -> list[FloatArray]:
-        """People in an (H, W, 3) RGB image: (33, 3) x, y in px and visibility in [0, 1] each.
-
-        ``milliseconds``, which must rise from call to call, is for video alone.
-        """
+    def find(self, image: ImageArray) -> list[FloatArray]:
+        """People in an (H, W, 3) RGB image: (33, 3) x, y in px and visibility in [0, 1] each."""
         height, width = image.shape[:2]
         picture = self._mediapipe.Image(
             image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
         )
-        if milliseconds is None:
-            found = self._task.detect(picture)
-        else:
-            found = self._task.detect_for_video(picture, milliseconds)
+        found = self._task.detect(picture)
         return [
             np.array(
                 [
@@ -179,68 +171,57 @@ class Landmarker:
         self._log.close()
 
 
-class BlazePose:
-    """Several people per frame, followed from frame to frame.
-
-    Args:
-        max_persons: at most this many people are found in a frame.
-        min_confidence: lowest score at which a person counts as found.
-        reason: why this detector, for the user.
+class Landmarkers:
+    """Several landmarkers at work side by side: MediaPipe looks for people on one core.
 
     Raises:
         MissingError: MediaPipe or its networks are missing.
     """
 
-    name = "blazepose"
-    convention: Convention = BLAZEPOSE_33
-    weights_sha256 = BUNDLE_SHA256
+    def __init__(self) -> None:
+        self._idle: SimpleQueue[Landmarker] = SimpleQueue()
+        threads = min(_MOST_THREADS, os.cpu_count() or 1)
+        with ExitStack() as opened:
+            for _ in range(threads):
+                landmarker = Landmarker(_PER_SEARCH, _MIN_CONFIDENCE)
+                opened.callback(landmarker.close)
+                self._idle.put(landmarker)
+            self._threads = opened.enter_context(ThreadPoolExecutor(threads))
+            self._opened = opened.pop_all()
 
-    notices: Sequence[str] = ()
+    def search(self, tiles: Sequence[tuple[ImageArray, Tile]]) -> list[list[FloatArray]]:
+        """For each tile of a frame those found in it: (33, 3) x, y in px of the frame, visibility.
 
-    def __init__(
-        self, max_persons: int = 6, min_confidence: float = 0.5, *, reason: str = "asked for"
-    ) -> None:
-        self.reason = reason
-        self._last_ms = -1
-        self._landmarker = Landmarker(max_persons, min_confidence, _PRESENCE, video=True)
+        Args:
+            tiles: (H, W, 3) RGB frames, and where to look in them.
+        """
+        return list(self._threads.map(self._search_one, tiles))
 
-    def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
-        """See :class:`gridpose.detectors.Detector`."""
-        return [self._detect_one(frame, time) for frame, time in zip(frames, times, strict=True)]
+    def _search_one(self, task: tuple[ImageArray, Tile]) -> list[FloatArray]:
+        frame, (x0, y0, x1, y1) = task
+        if min(x1 - x0, y1 - y0) < 1:
+            return []
+        landmarker = self._idle.get()
+        try:
+            poses = landmarker.find(frame[y0:y1, x0:x1])
+        finally:
+            self._idle.put(landmarker)
+        return [pose + np.array([x0, y0, 0], np.float32) for pose in poses]
 
-    def _detect_one(self, frame: ImageArray, time: float) -> list[Detection]:
-        # MediaPipe wants strictly rising whole milliseconds.
-        self._last_ms = max(self._last_ms + 1, round(1000 * time))
-        people = []
-        for values in self._landmarker.find(frame, self._last_ms):
-            keypoints = values[:, :2]
-            bbox = np.concatenate((keypoints.min(0), keypoints.max(0)))
-            people.append(Detection(bbox, keypoints, values[:, 2]))
-        return people
-
-    def __enter__(self) -> BlazePose:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._landmarker.close()
+    def close(self) -> None:
+        """Free the networks."""
+        self._opened.close()
 
 
-def _open(
-    bundle: Path, max_persons: int, min_confidence: float, min_presence: float, video: bool
-) -> tuple[Any, Any]:
+def _open(bundle: Path, max_persons: int, min_confidence: float) -> tuple[Any, Any]:
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.PoseLandmarkerOptions(
         base_options=BaseOptions(model_asset_buffer=bundle.read_bytes()),
-        running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
+        running_mode=vision.RunningMode.IMAGE,
         num_poses=max_persons,
         min_pose_detection_confidence=min_confidence,
-        min_pose_presence_confidence=min_presence,
+        min_pose_presence_confidence=min_confidence,
     )
     return mediapipe, vision.PoseLandmarker.create_from_options(options)

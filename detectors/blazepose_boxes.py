@@ -9,12 +9,8 @@ keeps out branches and shadows.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Final
 
@@ -22,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridpose.core import FloatArray, ImageArray, UsageError
-from gridpose.detectors.blazepose import BUNDLE_SHA256, Landmarker
+from gridpose.detectors.blazepose import BUNDLE_SHA256, Landmarkers, Tile
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import (
     PersonBoxes,
@@ -37,11 +33,6 @@ LEVELS: Final = (1, 2, 3)
 # neighbouring tiles overlap at least.
 _TILE_LEVELS: Final = ((1.0, 0.5), (2 / 3, 0.5))
 _SMALLEST_TILE: Final = 96
-_PER_SEARCH: Final = 3
-# MediaPipe searches on one core.
-_MOST_THREADS: Final = 4
-# Low, because agreement and the second look tell people from other things far better.
-_MIN_SEARCH_SCORE: Final = 0.3
 
 # Scores are mean visibilities of the keypoints. Keypoints beyond a tile's edge that is not the
 # frame's mean a person cut off, or no person.
@@ -68,9 +59,6 @@ def _indices(*names: str) -> list[int]:
 _EARS: Final = _indices("left_ear", "right_ear")
 _EYES: Final = _indices("left_eye", "right_eye")
 _MOUTH: Final = _indices("mouth_left", "mouth_right")
-
-Tile = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in px of the frame, the last two exclusive."""
 
 
 def body_box(keypoints: FloatArray) -> FloatArray:
@@ -150,17 +138,7 @@ class BlazePosePersons:
             raise UsageError(f"search levels are {LEVELS}, not {levels}")
         self.reason = reason
         self._max_persons, self._levels = max_persons, levels
-        self._idle: SimpleQueue[Landmarker] = SimpleQueue()
-        threads = min(_MOST_THREADS, os.cpu_count() or 1)
-        with ExitStack() as opened:
-            for _ in range(threads):
-                landmarker = Landmarker(
-                    _PER_SEARCH, _MIN_SEARCH_SCORE, _MIN_SEARCH_SCORE, video=False
-                )
-                opened.callback(landmarker.close)
-                self._idle.put(landmarker)
-            self._threads = opened.enter_context(ThreadPoolExecutor(threads))
-            self._opened = opened.pop_all()
+        self.landmarkers = Landmarkers()
 
     def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
         """See :class:`PersonFinder`. Scores are mean visibilities of BlazePose's keypoints."""
@@ -226,20 +204,7 @@ class BlazePosePersons:
         return seen
 
     def _search(self, frame: ImageArray, tiles: Sequence[Tile]) -> list[list[FloatArray]]:
-        """For each tile those found in it: (33, 3) x, y in px of the frame and visibility."""
-
-        def search(tile: Tile) -> list[FloatArray]:
-            x0, y0, x1, y1 = tile
-            if min(x1 - x0, y1 - y0) < 1:
-                return []
-            landmarker = self._idle.get()
-            try:
-                poses = landmarker.find(frame[y0:y1, x0:x1])
-            finally:
-                self._idle.put(landmarker)
-            return [pose + np.array([x0, y0, 0], np.float32) for pose in poses]
-
-        return list(self._threads.map(search, tiles))
+        return self.landmarkers.search([(frame, tile) for tile in tiles])
 
     def __enter__(self) -> BlazePosePersons:
         return self
@@ -250,7 +215,7 @@ class BlazePosePersons:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._opened.close()
+        self.landmarkers.close()
 
 
 def _inside(box: FloatArray, width: int, height: int) -> FloatArray:

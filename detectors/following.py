@@ -18,8 +18,6 @@ from gridpose.detectors.person_boxes import overlaps
 _MARGIN = 0.12
 _CONFIDENT = 0.3
 _MIN_CONFIDENT = 4
-# A crop with nobody in it gets keypoints of a few per cent, one with somebody of 60 and more.
-_LOST_SCORE = 0.15
 _SHRINK_SECONDS = 0.5
 _VELOCITY_SECONDS = 0.15
 _SAME_BOX = 0.35
@@ -28,14 +26,22 @@ _OFF_CENTRE = 0.2
 _OFF_SCALE = 1.5
 
 
-def box_of(keypoints: FloatArray, scores: FloatArray) -> FloatArray | None:
-    """The person's (4,) xyxy box by confident keypoints (K, 2); None where there are too few."""
+def extent_of(keypoints: FloatArray, scores: FloatArray) -> FloatArray | None:
+    """The (4,) xyxy box of the confident ones of (K, 2); None where there are too few."""
     sure = keypoints[scores >= _CONFIDENT]
     if len(sure) < _MIN_CONFIDENT:
         return None
-    low, high = sure.min(0), sure.max(0)
-    margin = _MARGIN * (high - low).max()
-    box: FloatArray = np.concatenate((low - margin, high + margin)).astype(np.float32)
+    extent: FloatArray = np.concatenate((sure.min(0), sure.max(0)))
+    return extent
+
+
+def box_of(keypoints: FloatArray, scores: FloatArray) -> FloatArray | None:
+    """The (4,) xyxy box of the whole person by their keypoints (K, 2), or None."""
+    extent = extent_of(keypoints, scores)
+    if extent is None:
+        return None
+    margin = _MARGIN * (extent[2:] - extent[:2]).max()
+    box: FloatArray = extent + np.array((-margin, -margin, margin, margin), np.float32)
     return box
 
 
@@ -100,10 +106,15 @@ class Following:
     Args:
         interval_seconds: how often to search although nobody was lost.
         max_persons: at most this many are followed; the largest are kept.
+        min_score: whose keypoints score less on average is lost. The default is for heatmaps: a
+            crop with nobody in it gets a few per cent, one with somebody 60 and more.
     """
 
-    def __init__(self, interval_seconds: float = 0.5, max_persons: int = 6) -> None:
+    def __init__(
+        self, interval_seconds: float = 0.5, max_persons: int = 6, min_score: float = 0.15
+    ) -> None:
         self.interval_seconds, self.max_persons = interval_seconds, max_persons
+        self.min_score = min_score
         self._people: list[_Person] = []
         self._searched = -np.inf
         self._somebody_lost = False
@@ -148,11 +159,12 @@ class Following:
         for person, places, marks in zip(self._people, keypoints, scores, strict=True):
             for place, mark, time in zip(places, marks, times, strict=True):
                 person.see(place, mark, time)
-        certain = scores.mean(-1) >= _LOST_SCORE
+        certain = scores.mean(-1) >= self.min_score
         self._somebody_lost |= not certain[:, -1].all()
         alone = self._alone(keypoints[:, -1], scores[:, -1].mean(-1))
         searched = np.array([person.confirmed >= times[0] for person in self._people], np.bool_)
-        real: BoolArray = (certain | searched[:, None]) & alone[:, None]
+        seen = (scores > 0).any(-1)
+        real: BoolArray = seen & (certain | searched[:, None]) & alone[:, None]
         keep = certain[:, -1] & alone
         self._people = [p for p, kept in zip(self._people, keep, strict=True) if kept]
         return real

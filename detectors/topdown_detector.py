@@ -16,7 +16,7 @@ import numpy as np
 from gridpose.core import BoolArray, FloatArray, ImageArray
 from gridpose.detectors.base import Detection
 from gridpose.detectors.conventions import Convention
-from gridpose.detectors.following import Following, box_of, needs_second_look
+from gridpose.detectors.following import Following, box_of, extent_of, needs_second_look
 from gridpose.detectors.person_boxes import PersonFinder
 
 # People are looked for this far ahead of the last keypoints; the time in which somebody who
@@ -56,6 +56,7 @@ class TopDownDetector:
         notices: what had to be assumed about the weights.
         search_seconds: how often to search for people although nobody was lost.
         max_persons: at most this many people are followed.
+        min_score: who scores less on average is lost.
     """
 
     def __init__(
@@ -70,15 +71,22 @@ class TopDownDetector:
         notices: Sequence[str] = (),
         search_seconds: float = 0.5,
         max_persons: int = 6,
+        min_score: float = 0.15,
     ) -> None:
         self.name = name
         self.convention, self.weights_sha256 = convention, weights_sha256
         self.reason, self.notices = reason, list(notices)
         self.network, self.finder = network, finder
-        self._following = Following(search_seconds, max_persons)
+        self._following = Following(search_seconds, max_persons, min_score)
 
     def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
-        """See :class:`gridpose.detectors.Detector`."""
+        """See :class:`gridpose.detectors.Detector`.
+
+        Raises:
+            ValueError: not as many times as frames.
+        """
+        if len(frames) != len(times):
+            raise ValueError(f"{len(frames)} frames and {len(times)} times")
         people: list[list[Detection]] = []
         while (start := len(people)) < len(frames):
             if self._following.search_due(times[start]):
@@ -107,9 +115,7 @@ class TopDownDetector:
         return [
             [
                 Detection(
-                    _frame_box(
-                        boxes[person, index], keypoints[person, index], scores[person, index]
-                    ),
+                    _extent(boxes[person, index], keypoints[person, index], scores[person, index]),
                     keypoints[person, index],
                     scores[person, index].clip(0, 1),
                 )
@@ -147,7 +153,7 @@ class TopDownDetector:
         self.finder.__exit__(kind, error, trace)
 
 
-def _frame_box(used: FloatArray, keypoints: FloatArray, scores: FloatArray) -> FloatArray:
-    """The person's box; the one looked into where the keypoints are too uncertain to tell."""
-    seen = box_of(keypoints, scores)
-    return used if seen is None else seen
+def _extent(used: FloatArray, keypoints: FloatArray, scores: FloatArray) -> FloatArray:
+    """Of the keypoints; the box looked into where they are too uncertain to tell."""
+    extent = extent_of(keypoints, scores)
+    return used if extent is None else extent

@@ -46,7 +46,7 @@ from gridpose.core import (
     UsageError,
 )
 from gridpose.detectors import BLAZEPOSE_33, COCO_17
-from gridpose.detectors.blazepose import BlazePose
+from gridpose.detectors.blazepose_detector import load_blazepose
 from gridpose.pipeline.reader import VideoReader, is_image, read_image
 from gridpose.pipeline.tracking import Observation, Tracker, oks
 
@@ -102,7 +102,7 @@ class Track:
 
 def detect_still(image: ImageArray) -> list[tuple[FloatArray, FloatArray]]:
     """Keypoints (33, 2) and confidence (33,) of the people in a picture, as a video shows them."""
-    with BlazePose() as detector:
+    with load_blazepose() as detector:
         found = detector.detect([image] * SHOWN_FRAMES, [i / 30 for i in range(SHOWN_FRAMES)])
     return [(person.keypoints, person.confidence) for person in found[-1]]
 
@@ -249,7 +249,7 @@ def video_tracks(file: Path) -> list[Track]:
     plain: dict[int, dict[int, tuple[DoubleArray, DoubleArray]]] = {}
     mirrored: dict[int, dict[int, DoubleArray]] = {}
     tracker, count = Tracker(), 0
-    with VideoReader(file) as video, BlazePose() as detector, BlazePose() as other:
+    with VideoReader(file) as video, load_blazepose() as detector, load_blazepose() as other:
         fps = float(video.fps)
         for frame in video:
             count += 1

@@ -118,6 +118,15 @@ def test_whom_a_search_found_is_shown_once_even_if_the_keypoints_are_uncertain()
     assert following.search_due(0.06)
 
 
+def test_where_the_network_saw_nothing_nobody_is_shown():
+    following = Following()
+    following.found(box_around(standing_at(200, 300, 100))[None], 0.0)
+
+    real = look(following, [0.0], lambda _: [standing_at(200, 300, 100)], score=0.0)
+
+    assert not real.any()
+
+
 def test_only_the_largest_are_followed():
     following = Following(max_persons=2)
     boxes = [box_around(standing_at(300 * i, 300, size)) for i, size in enumerate((50, 90, 70))]

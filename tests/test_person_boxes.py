@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from typer.testing import CliRunner
 
 from gridpose.core import UsageError
-from gridpose.detectors import blazepose_boxes, mmdet_boxes
+from gridpose.detectors import blazepose, blazepose_boxes, mmdet_boxes
 from gridpose.detectors.blazepose import BUNDLE_SHA256, Landmarker
 from gridpose.detectors.blazepose_boxes import BlazePosePersons, body_box, is_cut, search_tiles
 from gridpose.detectors.conventions import BLAZEPOSE_33
@@ -272,8 +272,8 @@ def test_failure_to_open_gives_standard_error_back(monkeypatch):
             super().__init__(*arguments, **options)
             opened.append(self)
 
-    monkeypatch.setattr(blazepose_boxes, "Landmarker", Failing)
-    monkeypatch.setattr(blazepose_boxes.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(blazepose, "Landmarker", Failing)
+    monkeypatch.setattr(blazepose.os, "cpu_count", lambda: 2)
     before = os.fstat(2)
     with pytest.raises(RuntimeError, match="out of memory"):
         BlazePosePersons()
