@@ -17,6 +17,7 @@ from gridpose.pipeline.cli_common import (
     Verbose,
     reports_errors,
 )
+from gridpose.pipeline.cli_weights import add_to as add_weight_commands
 
 if TYPE_CHECKING:
     from gridpose.lifting.checkpoint import Checkpoint
@@ -27,8 +28,9 @@ models_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Convert published lifters, and look into any.",
+    help="Weights: what there is, fetching and checking it; convert published lifters.",
 )
+add_weight_commands(models_app)
 
 _PICTURES = (".png", ".pdf", ".svg")
 

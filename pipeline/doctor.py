@@ -80,9 +80,7 @@ def _hrnet_weights() -> str:
     present = [model for model in MODELS.values() if is_present(model)]
     for model in present:
         if fault := check(model):
-            raise _LackError(
-                f"{model.name} is {fault}", f"gridpose models download {model.name} --overwrite"
-            )
+            raise _LackError(f"{model.name} is {fault}", f"gridpose models download {model.name}")
     names = [model.name for model in present if model.yields != "boxes"]
     if not names:
         raise _LackError("none in the cache", "gridpose models download hrnet-w48-coco")

@@ -334,7 +334,7 @@ def test_doctor_knows_which_detector_auto_takes(invoke, monkeypatch, tmp_path):
     assert before["hrnet weights"]["mend"] == "gridpose models download hrnet-w48-coco"
     assert before["detector auto"]["detail"].startswith("takes blazepose: no HRNet weights")
     assert "damaged" in after["hrnet weights"]["detail"]
-    assert after["hrnet weights"]["mend"] == ("gridpose models download hrnet-w32-coco --overwrite")
+    assert after["hrnet weights"]["mend"] == "gridpose models download hrnet-w32-coco"
     assert after["detector auto"]["detail"] == "takes hrnet"
 
 

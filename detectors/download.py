@@ -1,0 +1,238 @@
+"""Fetching large files over bad connections: resumed, verified, and there only when complete."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gridpose.core import MissingError
+from gridpose.storage import file_sha256
+
+if TYPE_CHECKING:
+    import requests
+
+_BLOCK: Final = 1 << 16
+_OK, _PARTIAL, _RANGE_NOT_SATISFIABLE, _TOO_MANY = 200, 206, 416, 429
+_SERVER_ERROR: Final = 500
+_LARGEST: Final = 4 << 30
+"""Bytes after which a body of unknown length is taken for endless."""
+
+OnProgress = Callable[[int, int | None], None]
+"""Called with bytes present and bytes expected (None where unknown)."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is waited for.
+
+    Attributes:
+        connect_seconds: for a connection.
+        read_seconds: for the next bytes.
+        tries: how often in a row an address may fail without sending anything new.
+        pause_seconds: before the second try; doubled from try to try.
+    """
+
+    connect_seconds: float = 15.0
+    read_seconds: float = 30.0
+    tries: int = 4
+    pause_seconds: float = 1.0
+
+
+class _WorthRetryingError(Exception):
+    """The connection failed; the same address may answer yet."""
+
+
+class _UselessError(Exception):
+    """The address will not give the file."""
+
+
+def download(
+    urls: Sequence[str],
+    file: Path,
+    sha256: str,
+    size: int | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    patience: Patience | None = None,
+) -> None:
+    """Fetch ``file`` from the first address that has it.
+
+    What has arrived stays beside ``file`` under another name until all of it is there and its
+    checksum is right; a later call goes on from it. Proxies of the environment are used. While one
+    process fetches a file, others that want it wait.
+
+    Args:
+        urls: ``http`` or ``https`` addresses in order of preference.
+        file: where it shall lie; its folder is made.
+        sha256: hex digits that its SHA-256 starts with: all 64, or fewer where no more are known.
+        size: in bytes, where known.
+
+    Raises:
+        MissingError: no address gave the right file, or it cannot be written.
+    """
+    import filelock
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(file.with_name(f".{file.name}.lock")):
+            if file.is_file() and file_sha256(file).startswith(sha256):
+                return  # another process was faster
+            _Fetch(file, sha256, size, on_progress, patience or Patience()).from_any(urls)
+    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
+        raise MissingError(
+            f"{file}: cannot be written ({error.strerror}); set GRIDPOSE_HOME to another folder"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise MissingError(
+            f"{file}: cannot be written ({error.strerror}); make room, or set GRIDPOSE_HOME to "
+            "another folder; what has arrived is kept"
+        ) from error
+
+
+class _Fetch:
+    """One file on its way."""
+
+    def __init__(
+        self,
+        file: Path,
+        sha256: str,
+        size: int | None,
+        on_progress: OnProgress | None,
+        patience: Patience,
+    ) -> None:
+        self._file, self._sha256, self._size = file, sha256.lower(), size
+        self._on_progress, self._patience = on_progress, patience
+        self._part = file.with_name(f".{file.name}.part")
+
+    def from_any(self, urls: Sequence[str]) -> None:
+        failures = []
+        for url in urls:
+            try:
+                self._from_one(url)
+            except _UselessError as error:
+                failures.append(f"{url}: {error}")
+            else:
+                self._part.replace(self._file)
+                return
+        reasons = "; ".join(failures) or "no address is known"
+        raise MissingError(
+            f"{self._file.name} could not be downloaded ({reasons}); go on later with the same "
+            f"command, or put the file by hand at {self._file}"
+        )
+
+    def _from_one(self, url: str) -> None:
+        """Get all of it, with as many requests as it takes.
+
+        Raises:
+            _UselessError: this address has not got it.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise _UselessError("only http and https are fetched")
+        resumed = self._present() > 0
+        if resumed and file_sha256(self._part).startswith(self._sha256):
+            return
+        failed = 0
+        while True:
+            before = self._present()
+            try:
+                self._request(url)
+            except _WorthRetryingError as error:
+                failed = 1 if self._present() > before else failed + 1
+                if failed >= self._patience.tries:
+                    raise _UselessError(str(error)) from error
+                time.sleep(self._patience.pause_seconds * 2 ** (failed - 1))
+                continue
+            found = file_sha256(self._part)
+            if found.startswith(self._sha256):
+                return
+            self._part.unlink()
+            if not resumed:
+                raise _UselessError(
+                    f"sent another file: its SHA-256 is {found}, not {self._sha256}"
+                )
+            # The first piece may have been of another file, or of another state of this one.
+            resumed = False
+
+    def _present(self) -> int:
+        return self._part.stat().st_size if self._part.is_file() else 0
+
+    def _request(self, url: str) -> None:
+        """Get the rest of it in one request.
+
+        Raises:
+            _WorthRetryingError: less than all of it came.
+            _UselessError: the server has not got it.
+        """
+        import requests
+
+        start = self._present()
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        waits = (self._patience.connect_seconds, self._patience.read_seconds)
+        try:
+            with requests.get(url, headers=headers, stream=True, timeout=waits) as response:
+                if response.status_code == _RANGE_NOT_SATISFIABLE and start:
+                    self._part.unlink()
+                    raise _WorthRetryingError("the server has no rest of it to send")
+                self._receive(response, self._start_of(response, start))
+        except requests.Timeout as error:
+            raise _WorthRetryingError("the server did not answer in time") from error
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            raise _UselessError("no usable address") from error
+        except requests.TooManyRedirects as error:
+            raise _UselessError("too many redirects") from error
+        except requests.RequestException as error:
+            raise _WorthRetryingError(_plain(error)) from error
+
+    @staticmethod
+    def _start_of(response: requests.Response, wanted: int) -> int:
+        """From which byte on the answer is."""
+        status = response.status_code
+        if status >= _SERVER_ERROR or status == _TOO_MANY:
+            raise _WorthRetryingError(f"the server answered {status} {response.reason}")
+        if status not in (_OK, _PARTIAL):
+            raise _UselessError(f"the server answered {status} {response.reason}")
+        if status == _PARTIAL and response.headers.get("Content-Range", "").startswith(
+            f"bytes {wanted}-"
+        ):
+            return wanted
+        if status == _PARTIAL:
+            raise _UselessError("the server sent another part than was asked for")
+        return 0
+
+    def _receive(self, response: requests.Response, start: int) -> None:
+        declared = response.headers.get("Content-Length", "")
+        total = start + int(declared) if declared.isdecimal() else None
+        if total is not None and self._size is not None and total != self._size:
+            raise _UselessError(f"has {total} bytes where {self._size} are expected")
+        limit = total or self._size or _LARGEST
+        present = start
+        with self._part.open("r+b" if start else "wb") as stream:
+            stream.seek(start)
+            for block in response.iter_content(_BLOCK):
+                present += len(block)
+                if present > limit:
+                    stream.truncate(0)
+                    raise _UselessError(f"sent more than {limit} bytes")
+                stream.write(block)
+                if self._on_progress is not None:
+                    self._on_progress(present, total or self._size)
+        if total is not None and present < total:
+            raise _WorthRetryingError(f"the connection ended after {present} of {total} bytes")
+
+
+def _plain(error: Exception) -> str:
+    """The innermost reason, without addresses of objects."""
+    while error.__cause__ or error.__context__:
+        inner = error.__cause__ or error.__context__
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
