@@ -46,6 +46,7 @@ class ProgressDisplay:
         self._bar: Any = None
         self._task: Any = None
         self._started = self._last_line = time.monotonic()
+        self._done_at_start = 0
 
     def __enter__(self) -> ProgressDisplay:
         if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
@@ -76,7 +77,10 @@ class ProgressDisplay:
         if self._quiet:
             return
         now = time.monotonic()
-        rate = progress.done / max(now - self._started, 1e-6)
+        if progress.done <= 1:  # what came before was set-up, which tells nothing of the rest
+            self._started = self._last_line = now
+            self._done_at_start = progress.done
+        rate = (progress.done - self._done_at_start) / max(now - self._started, 1e-6)
         if self._bar is not None:
             total = None if progress.total is None else max(progress.total, progress.done)
             self._bar.update(

@@ -55,10 +55,18 @@ def test_a_line_now_and_then_where_there_is_no_terminal(capsys, clock):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "10 of about 60 frames, 1.0 fps, 50 s left",
-        "20 of about 60 frames, 1.0 fps, 40 s left",
-        "30 of about 60 frames, 1.0 fps, 30 s left",
+        "11 of about 60 frames, 1.0 fps, 49 s left",
+        "21 of about 60 frames, 1.0 fps, 39 s left",
     ]
+
+
+def test_time_to_the_first_frame_is_not_counted(capsys, clock):
+    with ProgressDisplay(quiet=False) as progress:
+        clock.now += 30
+        progress.update(Progress(1, 60))
+        clock.now += 10
+        progress.update(Progress(21, 60))
+    assert capsys.readouterr().err == "21 of about 60 frames, 2.0 fps, 20 s left\n"
 
 
 def test_an_unknown_length(capsys, clock):
