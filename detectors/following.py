@@ -1,7 +1,8 @@
 """Where people will be in the next frames, so that they need not be searched for in each.
 
 As top-down trackers do, each person's box follows the keypoints found in it; a search for persons
-is due on an interval, and at once when somebody is lost or nobody is known.
+is due on an interval, and at once when somebody is lost or nobody is known. Whom the network misses
+in a frame is looked for where they should be for a moment longer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _CONFIDENT = 0.3
 _MIN_CONFIDENT = 4
 _SHRINK_SECONDS = 0.5
 _VELOCITY_SECONDS = 0.15
+_PATIENCE_SECONDS = 0.3
+_SETTLED_STEPS = 4
 _SAME_BOX = 0.35
 _SAME_PERSON = 0.08
 _OFF_CENTRE = 0.2
@@ -64,6 +67,10 @@ class _Person:
     """(K, 2) px as last seen; NaN where uncertain."""
     velocity: DoubleArray | None = None
     """(2,) px/s; None until seen at two times."""
+    steps: int = 0
+    """How often the velocity was measured."""
+    missed: bool = False
+    """Whether the network did not see them when it last looked."""
 
     def at(self, time: float) -> FloatArray:
         if self.velocity is None:
@@ -96,7 +103,10 @@ class _Person:
         # The median is the body's: an arm that is raised moves the box, but not the person.
         velocity = np.median(moved[both].astype(np.float64), axis=0) / elapsed
         weight = 1 - np.exp(-elapsed / _VELOCITY_SECONDS)
-        known = velocity if self.velocity is None else self.velocity
+        # Keypoints jump about when somebody has just been found: one step is not trusted alone.
+        self.steps += 1
+        weight = max(weight, 1 / (self.steps + 1))
+        known = np.zeros(2) if self.velocity is None else self.velocity
         self.velocity = (1 - weight) * known + weight * velocity
 
 
@@ -124,8 +134,8 @@ class Following:
 
     @property
     def settled(self) -> bool:
-        """Whether it is known of everybody how fast they move."""
-        return all(person.velocity is not None for person in self._people)
+        """Whether it is known of everybody where they are and how fast they move."""
+        return all(person.steps >= _SETTLED_STEPS and not person.missed for person in self._people)
 
     def search_due(self, time: float) -> bool:
         """Whether a search for persons is worth its time in the frame at ``time``."""
@@ -160,13 +170,18 @@ class Following:
             for place, mark, time in zip(places, marks, times, strict=True):
                 person.see(place, mark, time)
         certain = scores.mean(-1) >= self.min_score
-        self._somebody_lost |= not certain[:, -1].all()
+        missed_before = np.array([person.missed for person in self._people], np.bool_)
+        self._somebody_lost |= bool((~certain[:, -1] & ~missed_before).any())
         alone = self._alone(keypoints[:, -1], scores[:, -1].mean(-1))
         searched = np.array([person.confirmed >= times[0] for person in self._people], np.bool_)
         seen = (scores > 0).any(-1)
         real: BoolArray = seen & (certain | searched[:, None]) & alone[:, None]
-        keep = certain[:, -1] & alone
-        self._people = [p for p, kept in zip(self._people, keep, strict=True) if kept]
+        kept = []
+        for person, sure, only in zip(self._people, certain[:, -1], alone, strict=True):
+            person.missed = not sure
+            if only and (sure or times[-1] - person.time < _PATIENCE_SECONDS):
+                kept.append(person)
+        self._people = kept
         return real
 
     def _alone(self, keypoints: FloatArray, scores: FloatArray) -> BoolArray:

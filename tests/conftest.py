@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import media
@@ -5,6 +6,13 @@ import pytest
 from fakes import FakeDetector
 
 from gridpose.core import MissingError
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_count():
+    """Shells start what runs in the background with interrupts ignored, and so would the tests."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -66,9 +66,40 @@ def test_a_search_is_due_at_first_on_the_interval_and_after_a_loss():
     assert following.search_due(0.5)
     following.found(np.zeros((0, 4), np.float32), 0.5)
     assert len(following) == 1  # a search that finds nobody takes nobody away
-    look(following, [0.6], lambda _: [])
+    look(following, [0.51], lambda _: [person], score=0.0)
+    assert following.search_due(0.52)
+
+
+def test_who_is_missed_is_looked_for_a_moment_longer():
+    following = Following(interval_seconds=0.5)
+    person = standing_at(200, 300, 100)
+    following.found(box_around(person)[None], 0.0)
+    look(following, [0.0], lambda _: [person])
+
+    real = look(following, [0.1], lambda _: [person], score=0.0)
+    assert not real.any()
+    assert len(following) == 1
+    assert following.search_due(0.13)
+    assert not following.settled
+    following.found(np.zeros((0, 4), np.float32), 0.13)
+    look(following, [0.13], lambda _: [person], score=0.0)
+    assert not following.search_due(0.16)  # one search for one loss
+    assert look(following, [0.2], lambda _: [person]).all()
+
+    look(following, [0.3, 0.4, 0.55], lambda _: [person], score=0.0)
     assert len(following) == 0
-    assert following.search_due(0.61)
+
+
+def test_one_leap_of_the_keypoints_does_not_throw_the_box_away():
+    following = Following()
+    person = standing_at(200, 300, 100)
+    following.found(box_around(person)[None], 0.0)
+    look(following, [0.0], lambda _: [person])
+
+    look(following, [FRAME_SECONDS], lambda _: [person + (0, 40)])
+
+    now, later = following.expected([FRAME_SECONDS, 2 * FRAME_SECONDS])[0]
+    assert 0 < (later - now)[1] < 30
 
 
 def test_who_is_known_is_not_added_again():
