@@ -16,15 +16,10 @@ from torch import Tensor
 
 from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, InputError
 from gridpose.lifting.body import BONE_LENGTHS
+from gridpose.lifting.bone_directions import TiltOptions, assemble, tilt
 from gridpose.lifting.detector_errors import DetectorErrors, ErrorModel
 from gridpose.lifting.normalise import view_rotation
-from gridpose.lifting.recombination import (
-    RecombinationOptions,
-    Recombiner,
-    TiltOptions,
-    assemble,
-    tilt,
-)
+from gridpose.lifting.recombination import RecombinationOptions, Recombiner
 
 # A pose that collides goes on to the arms of further donors: of six, one always fits.
 _DONORS = 6

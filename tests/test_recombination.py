@@ -9,15 +9,8 @@ from torch import Tensor
 
 from gridpose.core import JOINT_NAMES
 from gridpose.lifting.body import BONE_LENGTHS
-from gridpose.lifting.recombination import (
-    RecombinationOptions,
-    Recombined,
-    Recombiner,
-    TiltOptions,
-    assemble,
-    mirror,
-    tilt,
-)
+from gridpose.lifting.bone_directions import TiltOptions, assemble, mirror, tilt
+from gridpose.lifting.recombination import RecombinationOptions, Recombined, Recombiner
 from gridpose.lifting.synthesis import PoseBank
 
 torch.set_num_threads(1)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gridpose.core import JOINT_NAMES, MIRRORED, PARENTS, InputError
 from gridpose.lifting.body import BONE_LENGTHS
+from gridpose.lifting.bone_directions import TiltOptions, assemble
 from gridpose.lifting.detector_errors import DetectorErrors
-from gridpose.lifting.recombination import RecombinationOptions, TiltOptions, assemble
+from gridpose.lifting.recombination import RecombinationOptions
 from gridpose.lifting.synthesis import (
     PoseBank,
     Synthesiser,
