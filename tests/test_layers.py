@@ -297,8 +297,14 @@ def test_a_batch_of_one_can_be_trained_on(kind: Kind) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "training"),
+    [
+        pytest.param(kind, training, marks=() if kind == KINDS[-1] else pytest.mark.slow)
+        for kind in KINDS
+        for training in (False, True)
+    ],
+)
 def test_compiled_networks_answer_the_same(kind: Kind, training: bool) -> None:
     network, poses = network_of(kind, dropout=0.0)
     network.train(training)

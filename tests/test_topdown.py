@@ -95,8 +95,9 @@ def on_a_pixel(config, keypoints, boxes):
     return (np.abs(places - places.round()) < 1e-3).all(-1)
 
 
-@pytest.mark.parametrize("flip_test", [False, True])
-@pytest.mark.parametrize("name", HEATMAPS)
+@pytest.mark.parametrize(
+    ("name", "flip_test"), [(HEATMAPS[0], False), *((name, True) for name in HEATMAPS)]
+)
 def test_keypoints_equal_those_of_mmposes_inference(tmp_path, name, flip_test):
     config = read_config(small_config_file(tmp_path, name))
     frames = [blurred_noise(seed) for seed in range(3)]
@@ -133,8 +134,7 @@ def test_keypoints_in_real_pictures_equal_those_of_mmpose(shared, flip_test):
     assert score.max() < 1e-3
 
 
-@pytest.mark.parametrize("flip_test", [False, True])
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(("name", "flip_test"), [(OTHERS[0], False), *((n, True) for n in OTHERS)])
 def test_other_heads_are_decoded_by_mmpose(name, flip_test):
     config = read_config(packaged_config(name))
     frames = [blurred_noise(seed) for seed in range(2)]
