@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -141,7 +142,10 @@ class TopDownNetwork:
     def _decoded(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K, 2) px in the crops, float64, and (N, K) scores."""
         if self._decoder is None:
-            return self._decoded_by_mmpose(crops)
+            with warnings.catch_warnings():
+                # mmpose's use of torch.cuda.amp.autocast is nothing that a user can mend.
+                warnings.simplefilter("ignore", FutureWarning)
+                return self._decoded_by_mmpose(crops)
         maps = self._network(crops).float()
         if self._flip_test:
             mirrored = self._network(crops.flip(-1)).float()

@@ -1,4 +1,5 @@
 import copy
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,7 +44,9 @@ def by_mmpose(model, config, pipeline, frame, boxes, flip_test):
     model.dataset_meta = {"flip_indices": list(config.counterparts), "num_keypoints": 17}
     model.test_cfg["flip_test"] = flip_test
     apis = import_mmpose("mmpose.apis")
-    answers = apis.inference_topdown(model, frame[..., ::-1].copy(), boxes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers = apis.inference_topdown(model, frame[..., ::-1].copy(), boxes)
     people = [answer.pred_instances for answer in answers]
     return (
         np.concatenate([person.keypoints for person in people]),
@@ -135,6 +138,7 @@ def test_keypoints_in_real_pictures_equal_those_of_mmpose(shared, flip_test):
 
 
 @pytest.mark.parametrize(("name", "flip_test"), [(OTHERS[0], False), *((n, True) for n in OTHERS)])
+@pytest.mark.filterwarnings("error::FutureWarning")
 def test_other_heads_are_decoded_by_mmpose(name, flip_test):
     config = read_config(packaged_config(name))
     frames = [blurred_noise(seed) for seed in range(2)]
