@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gridpose.pipeline.exports import export_poses
     from gridpose.pipeline.job import Progress, VideoOptions, VideoResult
     from gridpose.pipeline.keypoint_files import lift_file
     from gridpose.pipeline.posefile import read_pose_file
@@ -19,6 +20,7 @@ __all__ = [
     "Progress",
     "VideoOptions",
     "VideoResult",
+    "export_poses",
     "lift_file",
     "read_pose_file",
     "run_video",
@@ -29,6 +31,7 @@ _HOMES = {
     "VideoOptions": "job",
     "VideoResult": "job",
     "run_video": "run",
+    "export_poses": "exports",
     "lift_file": "keypoint_files",
     "read_pose_file": "posefile",
 }

@@ -29,6 +29,7 @@ from gridpose.pipeline.cli_common import (
 )
 from gridpose.pipeline.cli_data import data_app
 from gridpose.pipeline.cli_eval import evaluate_command
+from gridpose.pipeline.cli_export import export_command
 from gridpose.pipeline.cli_models import models_app
 from gridpose.pipeline.cli_train import train_command
 
@@ -161,7 +162,9 @@ def video(
     batch_size: Annotated[int, typer.Option(min=1, help="Frames handled at once.")] = 8,
     save_poses: Annotated[
         list[Path] | None,
-        typer.Option(help="Also write the numbers, .npz; may be given several times."),
+        typer.Option(
+            help="Also write the numbers: .npz, or what export writes; may be given several times."
+        ),
     ] = None,
     audio: Annotated[bool, typer.Option(help="Keep the sound.")] = True,
     crf: Annotated[int, typer.Option(min=0, max=51, help="x264 quality; lower is better.")] = 22,
@@ -319,6 +322,7 @@ def doctor(
         raise typer.Exit(4)
 
 
+app.command(name="export")(export_command)
 app.command(name="train", context_settings=BOTH_SPELLINGS)(train_command)
 app.command(name="eval", context_settings=BOTH_SPELLINGS)(evaluate_command)
 

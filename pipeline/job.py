@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridpose.core import PoseTracks, UsageError
+from gridpose.pipeline.exports import check_format
 from gridpose.pipeline.reader import check_readable
 from gridpose.pipeline.spool import PoseSpool
 
@@ -35,7 +36,8 @@ class VideoOptions:
     """Options of :func:`run_video`; the command line's of the same name.
 
     ``detector`` and ``lifter`` may be loaded objects; they then stay open. ``save_poses`` are
-    ``.npz`` files to write. ``fov`` is the lens's horizontal field of view in degrees, if known.
+    files to write in the formats that their suffixes name, as :mod:`gridpose.pipeline.exports`
+    does. ``fov`` is the lens's horizontal field of view in degrees, if known.
     ``hrnet`` holds further options of the detector of that name.
     """
 
@@ -85,8 +87,7 @@ class VideoOptions:
         ):
             check_readable(Path(self.lifter))
         for file in self.save_poses:
-            if file.suffix.lower() != ".npz":
-                raise UsageError(f"--save-poses {file}: the name must end in .npz")
+            check_format(file)
 
 
 def _plain(value: Any) -> Any:

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
 
-from gridpose.core import FloatArray, ImageArray, Person, UsageError
+from gridpose.core import FloatArray, ImageArray, InputError, Person, UsageError
 from gridpose.pipeline.background import Background
+from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.interrupts import interrupts_held
 from gridpose.pipeline.job import STAGES, Progress, VideoOptions, VideoResult
 from gridpose.pipeline.outputs import check_output
@@ -166,8 +167,9 @@ def run_video(
         raise UsageError(f"{output}: the name of the video must end in .mp4")
     if output.resolve() == source.resolve():
         raise UsageError(f"{output}: is the input itself")
-    for file in (output, *options.save_poses):
-        check_output(file, options.overwrite)
+    check_output(output, options.overwrite)
+    for file in options.save_poses:
+        check_export(file, options.overwrite)
 
     stopwatch = _Stopwatch()
     frames: _Source = (
@@ -197,8 +199,11 @@ def run_video(
         "device": run.device_name,
         "options": options.to_dict(),
     }
+    files = [output]
     for file in options.save_poses:
-        run.spool.write_npz(file, meta)
+        written, notes = _save_poses(run.spool, file, meta)
+        files += written
+        warnings += notes
     return VideoResult(
         output=output,
         frames=run.spool.frame_count,
@@ -208,11 +213,23 @@ def run_video(
         seconds_by_stage=stopwatch.seconds,
         detector=run.detector_name,
         lifter=run.lifter_name,
-        files=[output, *options.save_poses],
+        files=files,
         warnings=warnings,
         meta=meta,
         spool=run.spool,
     )
+
+
+def _save_poses(spool: PoseSpool, file: Path, meta: dict[str, Any]) -> tuple[list[Path], list[str]]:
+    """Write the numbers; returns the files and notes for the user."""
+    if file.suffix.lower() == ".npz":
+        spool.write_npz(file, meta)
+        return [file], []
+    try:
+        exported = export_poses(spool.tracks(meta), file, overwrite=True)
+    except InputError as error:  # nobody was found, which is no error of a video
+        return [], [str(error)]
+    return exported.files, [f"{file}: {note}" for note in exported.notes]
 
 
 def _video_writer(

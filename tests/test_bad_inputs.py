@@ -218,8 +218,8 @@ def test_an_output_of_another_kind(video, out, invoke, name):
 
 
 def test_poses_of_another_kind(video, out, invoke):
-    result = invoke("video", video, "-o", out / "out.mp4", "--save-poses", out / "out.csv")
-    assert_one_clear_line(result, WRONG_USAGE, str(out / "out.csv"), ".npz")
+    result = invoke("video", video, "-o", out / "out.mp4", "--save-poses", out / "out.xlsx")
+    assert_one_clear_line(result, WRONG_USAGE, str(out / "out.xlsx"), ".npz")
 
 
 @pytest.mark.parametrize(

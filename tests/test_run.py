@@ -184,7 +184,7 @@ def test_a_failing_detector_leaves_nothing_behind(video, tmp_path, lifter):
         {"crf": 60},
         {"persons": 0},
         {"fov": 0.0},
-        {"save_poses": ("x.csv",)},
+        {"save_poses": ("x.xlsx",)},
     ],
 )
 def test_options_out_of_range(options, video, tmp_path, lifter):

@@ -1,0 +1,55 @@
+"""``gridpose export``: a pose file in the formats of other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
+
+Tracks = Annotated[
+    list[int] | None, typer.Option("--track", help="Only this person; may be given several times.")
+]
+
+
+@reports_errors
+def export_command(
+    poses: Annotated[Path, typer.Argument(help="A pose file (.npz).")],
+    output: Annotated[
+        list[Path],
+        typer.Option(
+            "--output",
+            "-o",
+            help="The result: .json, .csv, .bvh, .trc, .c3d, .glb or .npz; several may be given.",
+        ),
+    ],
+    track: Tracks = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Write poses for other programs; docs/formats.md tells axes and units.
+
+    \b
+    Examples:
+      gridpose export dance.npz -o dance.bvh --track 1
+      gridpose export dance.npz -o dance.csv -o dance.c3d
+    """  # noqa: D301
+    from gridpose.pipeline.console import Console
+    from gridpose.pipeline.exports import export_poses
+    from gridpose.pipeline.posefile import read_pose_file
+
+    console = Console(quiet, verbose, json_output)
+    tracks = read_pose_file(poses)
+    files: list[Path] = []
+    for file in output:
+        exported = export_poses(tracks, file, track_ids=track or None, overwrite=overwrite)
+        files += exported.files
+        for note in exported.notes:
+            console.warn(note)
+    console.result(
+        {"files": [str(file) for file in files]}, "\n".join(f"  {file}" for file in files)
+    )
