@@ -5,7 +5,8 @@ This module sits at the bottom of the import graph, so it needs NumPy and nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntFlag
 from typing import Any, Final
 
 import numpy as np
@@ -77,13 +78,24 @@ class MissingError(GridposeError):
     exit_code = 4
 
 
+class Repair(IntFlag):
+    """How a joint's 2D position differs from what the detector saw."""
+
+    NONE = 0
+    FILLED = 1
+    """It was not seen, or far from where it was before and after: interpolated."""
+    EXCHANGED = 2
+    """Left and right were exchanged."""
+
+
 @dataclass(frozen=True)
 class Person:
     """One tracked person in one frame.
 
     ``bbox`` (4,) xyxy px; ``keypoints_2d`` (17, 2) px; ``confidence`` (17,) in [0, 1]; ``pose_3d``
     (17, 3) metres, hip at the origin, camera axes (x right, y down, z away); ``pose_world``
-    (17, 3) metres, z up, floor at z = 0, hip above the origin.
+    (17, 3) metres, z up, floor at z = 0, hip above the origin. ``repaired`` (17,) uint8 flags of
+    :class:`Repair`.
     """
 
     track_id: int
@@ -92,6 +104,7 @@ class Person:
     confidence: FloatArray
     pose_3d: FloatArray
     pose_world: FloatArray
+    repaired: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(NUM_JOINTS, np.uint8))
 
 
 @dataclass(frozen=True)
@@ -113,4 +126,6 @@ class PoseTracks:
     confidence: FloatArray
     poses_3d: FloatArray
     poses_world: FloatArray
+    repaired: NDArray[np.uint8]
+    """(P, T, 17) flags of :class:`Repair`; 0 where somebody is absent."""
     meta: dict[str, Any]

@@ -16,12 +16,16 @@ def bone_lengths(poses: AnyArray) -> DoubleArray:
     return np.asarray(np.nanmedian(np.linalg.norm(bones, axis=-1), axis=0))
 
 
-def with_constant_lengths(poses: AnyArray) -> DoubleArray:
-    """Poses (T, 17, 3) whose bones keep their directions and have their median lengths.
+def with_constant_lengths(poses: AnyArray, lengths: DoubleArray | None = None) -> DoubleArray:
+    """Poses (T, 17, 3) whose bones keep their directions and have ``lengths`` (17,).
 
     The hip stays where it is. A bone without length in some frame points as it did before.
+
+    Args:
+        poses: in any unit.
+        lengths: of the bone that ends in each joint; else the medians.
     """
-    lengths = bone_lengths(poses)
+    lengths = bone_lengths(poses) if lengths is None else lengths
     rigid = poses.astype(np.float64)
     for parent, child in BONES:
         bone = poses[:, child].astype(np.float64) - poses[:, parent]

@@ -73,6 +73,7 @@ class SmoothingName(str, Enum):
     none = "none"
     one_euro = "one-euro"
     savgol = "savgol"
+    butterworth = "butterworth"
 
 
 def _persons(text: str) -> Persons:
@@ -153,8 +154,14 @@ def video(
         "all"
     ),
     smoothing: Annotated[
-        SmoothingName, typer.Option(help="Temporal filter of the world poses.")
+        SmoothingName, typer.Option(help="Temporal filter of keypoints and world poses.")
     ] = SmoothingName.savgol,
+    repair: Annotated[
+        bool, typer.Option(help="Mend exchanged sides, outliers and short gaps of the detector.")
+    ] = True,
+    constant_bones: Annotated[
+        bool, typer.Option(help="Keep each person's bone lengths constant.")
+    ] = False,
     fov: Fov = None,
     start: Annotated[float, typer.Option(help="Second at which to start.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Second at which to stop.")] = None,
@@ -199,6 +206,8 @@ def video(
         precision=precision.value,
         persons=_persons(persons),
         smoothing=smoothing.value,
+        repair=repair,
+        constant_bones=constant_bones,
         fov=fov,
         start=start,
         end=end,

@@ -38,6 +38,7 @@ class VideoOptions:
     ``detector`` and ``lifter`` may be loaded objects; they then stay open. ``save_poses`` are
     files to write in the formats that their suffixes name, as :mod:`gridpose.pipeline.exports`
     does. ``fov`` is the lens's horizontal field of view in degrees, if known.
+    ``repair`` exchanges left and right back, drops outliers and fills short gaps in the detections.
     ``hrnet`` holds further options of the detector of that name.
     """
 
@@ -48,6 +49,8 @@ class VideoOptions:
     precision: Precision = "fp32"
     persons: Persons = "all"
     smoothing: Smoothing = "savgol"
+    repair: bool = True
+    constant_bones: bool = False
     fov: float | None = None
     start: float = 0.0
     end: float | None = None

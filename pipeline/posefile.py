@@ -74,6 +74,10 @@ def read_pose_file(file: Path) -> PoseTracks:
                 confidence=data["confidence"],
                 poses_3d=data["poses_3d"],
                 poses_world=data["poses_world"],
+                # Files of the first release do not have it.
+                repaired=data["repaired"]
+                if "repaired" in data
+                else np.zeros((*data["present"].shape, NUM_JOINTS), np.uint8),
                 meta=json.loads(str(data["meta"])),
             )
     except FileNotFoundError as error:
@@ -95,6 +99,7 @@ def _check_shapes(file: Path, tracks: PoseTracks) -> None:
         "confidence": (*lead, NUM_JOINTS),
         "poses_3d": (*lead, NUM_JOINTS, 3),
         "poses_world": (*lead, NUM_JOINTS, 3),
+        "repaired": (*lead, NUM_JOINTS),
     }
     for name, shape in expected.items():
         found = getattr(tracks, name).shape

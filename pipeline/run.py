@@ -41,6 +41,7 @@ from gridpose.storage import file_sha256, replacing
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
     from gridpose.lifting import Lifter
+    from gridpose.pipeline.mender import Mender
     from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
 
@@ -129,6 +130,7 @@ class _Later:
     """The stages between detection and drawing."""
 
     tracker: Tracker
+    mender: Mender
     lifter: Lifter
     timeline: Timeline
 
@@ -305,7 +307,7 @@ class _Run:
                 batch.clear()
             yield from self._draw(later.timeline.finished(), panels, sink)
         if later is not None:
-            self._lift(later, batch)
+            self._lift(later, batch, at_end=True)
             yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
 
     def _decode(self) -> Iterator[tuple[Frame, ImageArray]]:
@@ -355,6 +357,7 @@ class _Run:
         """What the stages after detection need."""
         from gridpose.devices import resolve_device
         from gridpose.lifting import load_lifter
+        from gridpose.pipeline.mender import Mender
         from gridpose.pipeline.timeline import Timeline
         from gridpose.pipeline.tracking import Tracker
 
@@ -370,24 +373,39 @@ class _Run:
         )
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
+        fps = float(self._frames.fps)
         timeline = Timeline(
-            float(self._frames.fps), self._frames.size, options.smoothing, options.persons
+            fps,
+            self._frames.size,
+            options.smoothing,
+            options.persons,
+            options.repair,
+            options.constant_bones,
         )
-        return _Later(Tracker(), lifter, timeline)
+        mender = Mender(fps, options.repair, options.smoothing)
+        return _Later(Tracker(), mender, lifter, timeline)
 
-    def _lift(self, later: _Later, batch: Sequence[_Detected]) -> None:
-        """Follow and lift everybody in a few frames and hand the frames on."""
+    def _lift(self, later: _Later, batch: Sequence[_Detected], at_end: bool = False) -> None:
+        """Follow everybody in a few frames, and lift and hand on the frames that are mended."""
         with self._stopwatch("lift"):
-            followed = [
-                later.tracker.update(self._observations(item.people), item.time) for item in batch
-            ]
-            everybody = [observation for people in followed for observation in people.values()]
-            poses: Iterator[FloatArray] = iter(())
+            for item in batch:
+                later.mender.add(later.tracker.update(self._observations(item.people), item.time))
+            frames = list(later.mender.finished(at_end))
+            everybody = [mended for people in frames for mended in people.values()]
+            keypoints = [mended.observation.keypoints for mended in everybody]
+            if self._options.smoothing != "none":
+                keypoints += [mended.steady for mended in everybody]
+            lifted: Iterator[tuple[FloatArray, FloatArray]] = iter(())
             if everybody:
-                keypoints = np.stack([observation.keypoints for observation in everybody])
-                poses = iter(later.lifter.lift(keypoints, self._frames.size, self._options.fov))
-            for people in followed:
-                later.timeline.add(people, {track_id: next(poses) for track_id in people})
+                poses = later.lifter.lift(np.stack(keypoints), self._frames.size, self._options.fov)
+                lifted = zip(poses, poses[-len(everybody) :], strict=False)
+            for people in frames:
+                found = {track_id: next(lifted) for track_id in people}
+                later.timeline.add(
+                    {track_id: mended.observation for track_id, mended in people.items()},
+                    {track_id: pose for track_id, (pose, _) in found.items()},
+                    {track_id: steady for track_id, (_, steady) in found.items()},
+                )
 
     def _observations(self, people: Sequence[Detection]) -> list[Observation]:
         from gridpose.pipeline.tracking import Observation

@@ -30,6 +30,7 @@ _RECORD = np.dtype(
         ("confidence", np.float32, (NUM_JOINTS,)),
         ("poses_3d", np.float32, (NUM_JOINTS, 3)),
         ("poses_world", np.float32, (NUM_JOINTS, 3)),
+        ("repaired", np.uint8, (NUM_JOINTS,)),
     ]
 )
 
@@ -52,6 +53,7 @@ class PoseSpool:
             record["confidence"] = person.confidence
             record["poses_3d"] = person.pose_3d
             record["poses_world"] = person.pose_world
+            record["repaired"] = person.repaired
             try:
                 self._file.write(record.tobytes())
             except OSError as error:
@@ -72,12 +74,14 @@ class PoseSpool:
         return sorted(set(self._tracks))
 
     def _dense(self, name: str) -> Iterator[AnyArray]:
-        """One ``(T, ...)`` array for each track, absent frames NaN."""
+        """One ``(T, ...)`` array for each track; absent frames are NaN, whole numbers 0."""
         tracks, frames = np.array(self._tracks, np.int64), np.array(self._frames, np.int64)
         self._file.flush()
         for track_id in self.track_ids:
             rows = np.flatnonzero(tracks == track_id)
-            dense = np.full((self.frame_count, *_RECORD[name].shape), np.nan, np.float32)
+            kind = _RECORD[name].base
+            absent = np.nan if kind.kind == "f" else 0
+            dense = np.full((self.frame_count, *_RECORD[name].shape), absent, kind)
             # Mapped anew for each track: the pages read so far do not pile up in memory.
             records = np.memmap(self._file, _RECORD, "r")
             dense[frames[rows]] = records[rows][name]
@@ -94,7 +98,7 @@ class PoseSpool:
         """Everything in memory."""
 
         def stacked(name: str) -> AnyArray:
-            empty = np.empty((0, self.frame_count, *_RECORD[name].shape), np.float32)
+            empty = np.empty((0, self.frame_count, *_RECORD[name].shape), _RECORD[name].base)
             rows = list(self._dense(name))
             return np.stack(rows) if rows else empty
 
@@ -109,6 +113,7 @@ class PoseSpool:
             confidence=stacked("confidence"),
             poses_3d=stacked("poses_3d"),
             poses_world=stacked("poses_world"),
+            repaired=stacked("repaired"),
             meta=meta,
         )
 
@@ -133,10 +138,11 @@ class PoseSpool:
             for name in _RECORD.names or ():
                 shape = (len(self.track_ids), self.frame_count, *_RECORD[name].shape)
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    kind = _RECORD[name].base.str
+                    header = {"descr": kind, "fortran_order": False, "shape": shape}
                     npy_format.write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
                     for dense in self._dense(name):
-                        stream.write(dense.astype("<f4", copy=False).tobytes())
+                        stream.write(dense.tobytes())
 
     def close(self) -> None:
         self._file.close()

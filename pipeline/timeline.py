@@ -12,7 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from gridpose.core import NUM_JOINTS, FloatArray, Person
+from gridpose.core import NUM_JOINTS, DoubleArray, FloatArray, Person
+from gridpose.pipeline.bone_lengths import bone_lengths, with_constant_lengths
+from gridpose.pipeline.repair import filled, outliers
 from gridpose.pipeline.smoothing import Smoothing, smooth
 from gridpose.pipeline.tracking import Observation
 from gridpose.pipeline.world import FLIGHT_SECONDS, camera_to_world, place
@@ -28,6 +30,7 @@ MAX_LOOK_AHEAD = 66
 CHUNK = 12
 _INCUMBENT_BONUS = 1.3
 _SIZE_MEMORY = 0.2
+_BODY_METRES = 2.0
 
 
 @dataclass
@@ -37,12 +40,18 @@ class _History:
     first: int
     observations: list[Observation | None] = field(default_factory=list)
     poses: list[FloatArray | None] = field(default_factory=list)
+    steady: list[FloatArray | None] = field(default_factory=list)
     recent_size: float = 0.0
+    lengths: DoubleArray | None = None
+    """(17,) m, where bones are to have constant lengths."""
 
-    def add(self, frame: int, observation: Observation, pose: FloatArray) -> None:
-        missed = frame - self.first - len(self.observations)
-        self.observations.extend([None] * missed + [observation])
-        self.poses.extend([None] * missed + [pose])
+    def add(
+        self, frame: int, observation: Observation, pose: FloatArray, steady: FloatArray
+    ) -> None:
+        missed = [None] * (frame - self.first - len(self.observations))
+        self.observations.extend([*missed, observation])
+        self.poses.extend([*missed, pose])
+        self.steady.extend([*missed, steady])
 
     def credible(self, needed: int) -> list[int]:
         """Indices of the frames in which the person was seen, and not just for a moment."""
@@ -50,13 +59,18 @@ class _History:
         breaks = [i for i in range(1, len(seen)) if seen[i] - seen[i - 1] > LOST_FRAMES + 1]
         kept: list[int] = []
         for start, stop in zip([0, *breaks], [*breaks, len(seen)], strict=True):
-            if stop - start >= needed:
-                kept.extend(seen[start:stop])
+            run = seen[start:stop]
+            if sum(self._really_seen(index) for index in run) >= needed:
+                kept.extend(run)
         return kept
+
+    def _really_seen(self, index: int) -> bool:
+        observation = self.observations[index]
+        return observation is not None and observation.seen
 
     def forget_before(self, frame: int) -> None:
         count = min(max(0, frame - self.first), len(self.observations))
-        del self.observations[:count], self.poses[:count]
+        del self.observations[:count], self.poses[:count], self.steady[:count]
         self.first += count
 
 
@@ -68,6 +82,8 @@ class Timeline:
         image_size: width, height px.
         smoothing: of the world poses.
         persons: who is kept.
+        repair: replace poses that are for a moment quite different from before and after.
+        constant_bones: give each person's bones the median lengths of when they are first seen.
     """
 
     def __init__(
@@ -76,9 +92,12 @@ class Timeline:
         image_size: tuple[int, int],
         smoothing: Smoothing = "savgol",
         persons: Persons = "all",
+        repair: bool = True,
+        constant_bones: bool = False,
     ) -> None:
         self._fps, self._image_size = fps, image_size
         self._smoothing, self._persons = smoothing, persons
+        self._repair, self._constant_bones = repair, constant_bones
         self.look_ahead = max(2, min(MAX_LOOK_AHEAD, round(1.1 * FLIGHT_SECONDS * fps)))
         self._histories: dict[int, _History] = {}
         self._known = 0
@@ -87,13 +106,24 @@ class Timeline:
         self._placed: dict[int, tuple[int, FloatArray]] = {}
         self._public_ids: dict[int, int] = {}
 
-    def add(self, people: Mapping[int, Observation], poses: Mapping[int, FloatArray]) -> None:
-        """Take in the next frame: observations and camera-axes poses (17, 3) by track id."""
+    def add(
+        self,
+        people: Mapping[int, Observation],
+        poses: Mapping[int, FloatArray],
+        steady: Mapping[int, FloatArray] | None = None,
+    ) -> None:
+        """Take in the next frame: observations and camera-axes poses (17, 3) by track id.
+
+        World poses come from ``steady`` where there is one: the poses of smoothed keypoints.
+        """
         for track_id, observation in people.items():
             history = self._histories.setdefault(track_id, _History(first=self._known))
             if not history.observations:
                 history.first = self._known
-            history.add(self._known, observation, poses[track_id])
+            pose = poses[track_id]
+            history.add(
+                self._known, observation, pose, pose if steady is None else steady[track_id]
+            )
         self._known += 1
 
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
@@ -121,17 +151,32 @@ class Timeline:
             camera = np.full((len(history.poses), NUM_JOINTS, 3), np.nan, np.float32)
             keypoints = np.zeros((len(present), NUM_JOINTS, 2), np.float32)
             for row, index in enumerate(present):
-                observation, pose = history.observations[index], history.poses[index]
+                observation, pose = history.observations[index], history.steady[index]
                 assert observation is not None
                 assert pose is not None
                 camera[index] = pose
                 keypoints[row] = observation.keypoints
-            steady = smooth(camera, self._fps, self._smoothing)[present]
+            steady = self._steady(camera, history)[present]
             world = np.full_like(camera, np.nan)
             world[present] = place(
                 camera_to_world(steady), steady, keypoints, self._image_size[1], self._fps
             )
             self._placed[track_id] = (history.first, world)
+
+    def _steady(self, poses: FloatArray, history: _History) -> FloatArray:
+        """Camera-axes poses (T, 17, 3), NaN where unseen, made steady."""
+        if self._repair:
+            strange = outliers(poses, self._fps, _BODY_METRES)
+            mended, _ = filled(np.where(strange[..., None], np.nan, poses), self._fps)
+            # What cannot be mended stays; frames without the person stay so.
+            usable = np.isfinite(poses) & np.isfinite(mended)
+            poses = np.where(usable, mended, poses).astype(np.float32)
+        poses = smooth(poses, self._fps, self._smoothing)
+        if self._constant_bones:
+            if history.lengths is None:
+                history.lengths = bone_lengths(poses)
+            poses = with_constant_lengths(poses, history.lengths).astype(np.float32)
+        return poses
 
     def _people(self, frame: int) -> list[Person]:
         people: dict[int, Person] = {}
@@ -152,6 +197,7 @@ class Timeline:
                 observation.confidence,
                 pose,
                 world[index],
+                observation.repaired,
             )
         return [people[track_id] for track_id in self._chosen(people)]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from gridpose.core import DoubleArray, FloatArray
+from gridpose.core import NUM_JOINTS, DoubleArray, FloatArray, Repair
 
 # Two observations further apart than this (see `similarity`) are not the same person.
 MIN_SIMILARITY = 0.12
@@ -19,11 +20,20 @@ _VELOCITY_MEMORY_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Observation:
-    """A detected person with Human3.6M-17 joints: ``bbox`` (4,) xyxy, (17, 2) px, (17,)."""
+    """A detected person with Human3.6M-17 joints: ``bbox`` (4,) xyxy, (17, 2) px, (17,).
+
+    ``repaired`` (17,) uint8 flags of :class:`gridpose.core.Repair`.
+    """
 
     bbox: FloatArray
     keypoints: FloatArray
     confidence: FloatArray
+    repaired: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(NUM_JOINTS, np.uint8))
+
+    @property
+    def seen(self) -> bool:
+        """Whether the detector saw the person in this frame."""
+        return not (self.repaired & Repair.FILLED).all()
 
 
 def iou(first: FloatArray, second: FloatArray) -> float:

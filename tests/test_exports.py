@@ -49,6 +49,7 @@ def tracks_of(*people, gaps=()):
         confidence=some(17),
         poses_3d=some(17, 3),
         poses_world=world,
+        repaired=np.zeros((count, frames, 17), np.uint8),
         meta={"source": "dance 日本.mp4"},
     )
 

@@ -128,6 +128,7 @@ def test_arrays_are_those_of_the_contract(pose_file):
             "confidence": ("f", (tracks, frames, 17)),
             "poses_3d": ("f", (tracks, frames, 17, 3)),
             "poses_world": ("f", (tracks, frames, 17, 3)),
+            "repaired": ("u", (tracks, frames, 17)),
             "joint_names": ("U", (17,)),
             "meta": ("U", ()),
         }

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gridpose.pipeline.smoothing import one_euro, present_runs, savgol, smooth
+from gridpose.pipeline.smoothing import butterworth, one_euro, present_runs, savgol, smooth
 
 FPS = 30.0
 
@@ -13,7 +13,7 @@ def jittery(seed=0):
     return clean, (clean + generator.normal(0, 0.01, clean.shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", ["savgol", "one-euro"])
+@pytest.mark.parametrize("method", ["savgol", "one-euro", "butterworth"])
 def test_noise_goes_and_movement_stays(method):
     clean, noisy = jittery()
     steady = smooth(noisy, FPS, method)
@@ -27,6 +27,7 @@ def test_noise_goes_and_movement_stays(method):
 def test_savgol_has_no_lag_and_one_euro_little():
     clean, _ = jittery()
     assert np.abs(savgol(clean, FPS) - clean).max() < 0.01
+    assert np.abs(butterworth(clean, FPS) - clean).max() < 0.01
     assert np.abs(one_euro(clean, FPS) - clean)[30:].max() < 0.1
 
 
@@ -35,7 +36,7 @@ def test_none_changes_nothing():
     np.testing.assert_array_equal(smooth(noisy, FPS, "none"), noisy)
 
 
-@pytest.mark.parametrize("method", ["savgol", "one-euro"])
+@pytest.mark.parametrize("method", ["savgol", "one-euro", "butterworth"])
 def test_gaps_stay_gaps_and_are_not_smeared(method):
     _, noisy = jittery()
     noisy[50:60] = np.nan
@@ -51,6 +52,20 @@ def test_gaps_stay_gaps_and_are_not_smeared(method):
 def test_short_runs_are_left_usable(length):
     values = np.random.default_rng(0).normal(size=(length, 17, 3)).astype(np.float32)
     assert np.isfinite(savgol(values, FPS)).all()
+    assert np.isfinite(butterworth(values, FPS)).all()
+
+
+@pytest.mark.parametrize(("hertz", "gain"), [(1, 1.0), (6, 0.7071), (12, 0.12)])
+def test_butterworth_cuts_off_where_it_says(hertz, gain):
+    seconds = np.arange(600) / 120
+    wave = np.sin(2 * np.pi * hertz * seconds)[:, None]
+    found = np.abs(butterworth(wave, 120.0)[200:400]).max()
+    assert found == pytest.approx(gain, abs=0.03)
+
+
+def test_butterworth_leaves_slow_videos_alone():
+    _, noisy = jittery()
+    np.testing.assert_array_equal(butterworth(noisy, 10.0), noisy)
 
 
 def test_present_runs():

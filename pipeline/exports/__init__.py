@@ -111,6 +111,7 @@ def select(tracks: PoseTracks, track_ids: Sequence[int]) -> PoseTracks:
 def _rows(tracks: PoseTracks, rows: list[int]) -> PoseTracks:
     names = (
         "track_id", "present", "bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world",
+        "repaired",
     )  # fmt: skip
     return replace(tracks, **{name: getattr(tracks, name)[rows] for name in names})
 
@@ -150,7 +151,7 @@ def _write_npz(tracks: PoseTracks, file: Path) -> None:
         joint_names=JOINT_NAMES,
         meta=tracks.meta,
     )
-    for name in ("bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world"):
+    for name in ("bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world", "repaired"):
         arrays[name] = getattr(tracks, name)
     with file.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
