@@ -129,3 +129,18 @@ class PoseTracks:
     repaired: NDArray[np.uint8]
     """(P, T, 17) flags of :class:`Repair`; 0 where somebody is absent."""
     meta: dict[str, Any]
+
+    def people(self, frame: int) -> list[Person]:
+        """Who is present in a frame."""
+        return [
+            Person(
+                int(self.track_id[track]),
+                self.bbox[track, frame],
+                self.keypoints_2d[track, frame],
+                self.confidence[track, frame],
+                self.poses_3d[track, frame],
+                self.poses_world[track, frame],
+                self.repaired[track, frame],
+            )
+            for track in np.flatnonzero(self.present[:, frame])
+        ]

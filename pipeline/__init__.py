@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from gridpose.pipeline.job import Progress, VideoOptions, VideoResult
     from gridpose.pipeline.keypoint_files import lift_file
     from gridpose.pipeline.posefile import read_pose_file
+    from gridpose.pipeline.render import RenderOptions, render_poses
     from gridpose.pipeline.run import run_video
 
 __all__ = [
     "Progress",
+    "RenderOptions",
     "VideoOptions",
     "VideoResult",
     "export_poses",
     "lift_file",
     "read_pose_file",
+    "render_poses",
     "run_video",
 ]
 
@@ -30,6 +33,8 @@ _HOMES = {
     "Progress": "job",
     "VideoOptions": "job",
     "VideoResult": "job",
+    "RenderOptions": "render",
+    "render_poses": "render",
     "run_video": "run",
     "export_poses": "exports",
     "lift_file": "keypoint_files",

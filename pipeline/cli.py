@@ -31,6 +31,17 @@ from gridpose.pipeline.cli_data import data_app
 from gridpose.pipeline.cli_eval import evaluate_command
 from gridpose.pipeline.cli_export import export_command
 from gridpose.pipeline.cli_models import models_app
+from gridpose.pipeline.cli_render import (
+    Layout,
+    LayoutChoice,
+    Resolution,
+    Theme,
+    ThemeChoice,
+    Trails,
+    ViewText,
+    look_of,
+    render_command,
+)
 from gridpose.pipeline.cli_train import train_command
 
 if TYPE_CHECKING:
@@ -173,6 +184,11 @@ def video(
             help="Also write the numbers: .npz, or what export writes; may be given several times."
         ),
     ] = None,
+    layout: Layout = LayoutChoice.side_by_side,
+    view: ViewText = "default",
+    resolution: Resolution = None,
+    theme: Theme = ThemeChoice.dark,
+    trails: Trails = False,
     audio: Annotated[bool, typer.Option(help="Keep the sound.")] = True,
     crf: Annotated[int, typer.Option(min=0, max=51, help="x264 quality; lower is better.")] = 22,
     overwrite: Overwrite = False,
@@ -214,6 +230,7 @@ def video(
         stride=stride,
         batch_size=batch_size,
         save_poses=tuple(save_poses or ()),
+        look=look_of(layout, view, resolution, theme, trails),
         audio=audio,
         crf=crf,
         overwrite=overwrite,
@@ -332,6 +349,7 @@ def doctor(
 
 
 app.command(name="export")(export_command)
+app.command(name="render")(render_command)
 app.command(name="train", context_settings=BOTH_SPELLINGS)(train_command)
 app.command(name="eval", context_settings=BOTH_SPELLINGS)(evaluate_command)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from gridpose.core import PoseTracks, UsageError
 from gridpose.pipeline.exports import check_format
 from gridpose.pipeline.reader import check_readable
 from gridpose.pipeline.spool import PoseSpool
+from gridpose.visualize.look import Look
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
@@ -39,6 +40,7 @@ class VideoOptions:
     files to write in the formats that their suffixes name, as :mod:`gridpose.pipeline.exports`
     does. ``fov`` is the lens's horizontal field of view in degrees, if known.
     ``repair`` exchanges left and right back, drops outliers and fills short gaps in the detections.
+    ``look`` says how the result is drawn.
     ``hrnet`` holds further options of the detector of that name.
     """
 
@@ -57,6 +59,7 @@ class VideoOptions:
     stride: int = 1
     batch_size: int = 8
     save_poses: tuple[Path, ...] = ()
+    look: Look = field(default_factory=Look)
     audio: bool = True
     crf: int = 22
     overwrite: bool = False
@@ -67,7 +70,9 @@ class VideoOptions:
         for name, value in vars(self).items():
             if name in ("save_poses", "overwrite"):
                 continue
-            if name == "hrnet" and value is not None:
+            if name == "look":
+                plain[name] = asdict(value)
+            elif name == "hrnet" and value is not None:
                 plain[name] = {key: _plain(part) for key, part in vars(value).items()}
             else:
                 plain[name] = _plain(value)

@@ -264,11 +264,11 @@ class _Run:
         on_progress: Callable[[Progress], None] | None,
         on_detector: Callable[[Detector], None] | None,
     ) -> None:
-        from gridpose.visualize import SideBySide
+        from gridpose.visualize import Layout
 
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
         self._on_progress, self._on_detector = on_progress, on_detector
-        self._layout = SideBySide(frames.size)
+        self._layout = Layout(frames.size, options.look)
         self._convention: Convention | None = None
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.detector_name = self.detector_sha256 = ""

@@ -4,7 +4,7 @@
     python scripts/bench_draw.py
 
 Prints median and 95th percentile in ms for one frame of two moving skeletons, at several sizes,
-for the 3D scene alone and for the whole side-by-side picture from a 1768x994 source.
+for the 3D scene alone and for every layout, with trails, from a 1768x994 source. One core.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 from gridpose.core import NUM_JOINTS, ImageArray, Person
-from gridpose.visualize import SceneRenderer, SideBySide
+from gridpose.visualize import LAYOUTS, Layout, Look, SceneRenderer
 
 
 def people(count: int, moment: float) -> list[Person]:
@@ -46,15 +46,19 @@ def measure(name: str, frames: int, draw: Callable[[list[Person], float], ImageA
     print(f"{name:32s} median {median:6.2f} ms   95 % {slow:6.2f} ms")
 
 
-def main(frames: Annotated[int, typer.Option(help="frames of each kind")] = 300) -> None:
+def main(frames: Annotated[int, typer.Option(help="frames of each kind")] = 200) -> None:
     cv2.setNumThreads(1)
     for size in ((720, 720), (1280, 720), (3840, 2160)):
         scene = SceneRenderer(size)
         measure(f"scene {size[0]}x{size[1]}", frames, lambda p, t, s=scene: s.draw(p, 1 / 30))
-    layout = SideBySide((1768, 994))
-    panel = layout.panel(np.full((994, 1768, 3), 128, np.uint8))
-    name = f"side by side {layout.size[0]}x{layout.size[1]}"
-    measure(name, frames, lambda p, t: layout.compose(panel, p, t))
+    coarse = np.random.default_rng(0).integers(0, 255, (62, 110, 3), np.uint8)
+    frame = cv2.resize(coarse, (1768, 994), interpolation=cv2.INTER_CUBIC)
+    for resolution in ((1280, 720), (3840, 2160)):
+        for name in LAYOUTS:
+            layout = Layout((1768, 994), Look(layout=name, resolution=resolution, trails=True))
+            panel = layout.panel(frame)
+            title = f"{name} {resolution[0]}x{resolution[1]}"
+            measure(title, frames, lambda p, t, k=layout, s=panel: k.compose(s, p, t))
 
 
 if __name__ == "__main__":

@@ -15,26 +15,10 @@ import cv2
 import numpy as np
 import typer
 
-from gridpose.core import Person, PoseTracks
 from gridpose.pipeline import read_pose_file
-from gridpose.visualize import SideBySide
+from gridpose.visualize import Layout
 
 GROUND = (74, 82, 94)
-
-
-def people_at(poses: PoseTracks, frame: int) -> list[Person]:
-    """Who is present in a frame of a pose file."""
-    return [
-        Person(
-            int(poses.track_id[track]),
-            poses.bbox[track, frame],
-            poses.keypoints_2d[track, frame],
-            poses.confidence[track, frame],
-            poses.poses_3d[track, frame],
-            poses.poses_world[track, frame],
-        )
-        for track in np.flatnonzero(poses.present[:, frame])
-    ]
 
 
 def main(
@@ -46,10 +30,10 @@ def main(
     poses = read_pose_file(poses_file)
     rows = []
     for frame in (int(text) for text in frames.split(",")):
-        layout = SideBySide(poses.image_size)
+        layout = Layout(poses.image_size)
         ground = np.full((poses.image_size[1], poses.image_size[0], 3), GROUND, np.uint8)
         time = float(poses.frame_time[frame])
-        rows.append(layout.compose(layout.panel(ground), people_at(poses, frame), time))
+        rows.append(layout.compose(layout.panel(ground), poses.people(frame), time))
     sheet = np.concatenate(rows)
     height = round(sheet.shape[0] * width / sheet.shape[1])
     small = cv2.resize(sheet, (width, height), interpolation=cv2.INTER_AREA)

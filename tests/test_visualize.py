@@ -1,9 +1,19 @@
 import numpy as np
 import pytest
 
-from gridpose.core import JOINT_NAMES, MIRRORED, Person
-from gridpose.visualize import SceneRenderer, SideBySide, View, draw_people
-from gridpose.visualize.palette import BACKGROUND, FAMILIES, FLOOR, family
+from gridpose.core import JOINT_NAMES, MIRRORED, Person, UsageError
+from gridpose.visualize import (
+    LAYOUTS,
+    VIEWS,
+    Layout,
+    Look,
+    SceneRenderer,
+    View,
+    draw_people,
+    parse_resolution,
+    parse_view,
+)
+from gridpose.visualize.palette import BACKGROUND, DARK, FAMILIES, FLOOR, LIGHT, family
 
 LEFT = [i for i, name in enumerate(JOINT_NAMES) if name.startswith("left_")]
 
@@ -41,6 +51,136 @@ def columns(mask):
 
 def rows(mask):
     return np.flatnonzero(mask.any(1))
+
+
+@pytest.mark.parametrize("view", [View(0, 14), View(20, 14), View(110, 50), View(-75, 89)])
+def test_views_are_rotations(view):
+    """Right, up and away are at right angles, and the floor is seen from above."""
+    np.testing.assert_allclose(view.axes @ view.axes.T, np.eye(3), atol=1e-12)
+    right, up, away = view.axes
+    np.testing.assert_allclose(np.cross(away, right), -up, atol=1e-12)
+    assert away[2] < 0
+    assert up[2] > 0
+
+
+def test_what_is_farther_on_the_floor_is_higher_in_the_picture():
+    near, far = person(1), person(2)
+    near.pose_world[:, 1] -= 2.0
+    renderer = SceneRenderer((720, 720), View(0, 20), arrangement="places")
+    image = renderer.draw([near, far])
+    feet = [rows(share(image[:650], family(number).left)).max() for number in (1, 2)]
+    assert feet[1] < feet[0] - 40
+    heights = [np.ptp(rows(share(image[:650], family(number).left))) for number in (1, 2)]
+    assert heights[1] < 0.9 * heights[0]
+
+
+def test_places_keep_the_distances_between_people():
+    first, second = person(1), person(2, x=700)
+    second.pose_world[:, 0] += 3.0
+    image = SceneRenderer((1280, 720), View(0, 5), arrangement="places").draw([first, second])
+    trunks = [np.median(columns(share(image[:650], family(n).trunk))) for n in (1, 2)]
+    reach = np.ptp(columns(share(image[:650], family(1).left)))  # 0.66 m, wrist to spine or so
+    assert (trunks[1] - trunks[0]) / reach == pytest.approx(3.0 / 0.55, rel=0.25)
+
+
+def test_a_row_ignores_where_people_are():
+    far = person()
+    far.pose_world[:, :2] += (50.0, 80.0)
+    np.testing.assert_array_equal(
+        SceneRenderer((300, 300)).draw([far]), SceneRenderer((300, 300)).draw([person()])
+    )
+
+
+def test_from_above_and_from_the_side():
+    above = SceneRenderer((720, 720), parse_view("top")).draw([person()])[:650]
+    trunk = share(above, family(1).trunk)
+    assert np.ptp(columns(trunk)) < 80
+    assert np.ptp(rows(trunk)) < 80  # a trunk seen along its length
+    side = SceneRenderer((720, 720), parse_view("side")).draw([person()])[:650]
+    assert np.ptp(columns(share(side, family(1).left))) < 120  # outstretched arms seen end on
+
+
+def test_orbit_turns_and_comes_round():
+    renderer = SceneRenderer((240, 240), parse_view("orbit"))
+    first = renderer.draw([person()])
+    quarter = renderer.draw([person()], 90 / 24)
+    again = renderer.draw([person()], 270 / 24)
+    assert (first != quarter).mean() > 0.02
+    np.testing.assert_allclose(first, again, atol=1)
+
+
+def test_trails_show_where_hands_were():
+    def moving(trails):
+        renderer = SceneRenderer((480, 480), trails=trails)
+        for step in range(10):
+            one = person()
+            one.pose_world[JOINT_NAMES.index("left_wrist"), 2] += 0.05 * step
+            image = renderer.draw([one], 1 / 30)
+        return image
+
+    drawn = (moving(True) != moving(False)).any(-1)
+    assert 50 < drawn.sum() < 0.05 * drawn.size
+
+
+@pytest.mark.parametrize("text", ["front", "side", "top", "orbit", "default"])
+def test_views_by_name(text):
+    assert parse_view(text) == VIEWS[text]
+
+
+def test_views_by_angles():
+    assert parse_view("-30, 45.5") == View(-30, 45.5)
+    for text in ("", "behind", "10", "10,95", "nan,0", "1,2,3"):
+        with pytest.raises(UsageError, match="--view"):
+            parse_view(text)
+
+
+def test_resolutions():
+    assert parse_resolution("1920x1080") == (1920, 1080)
+    assert parse_resolution("720p") == (1280, 720)
+    assert parse_resolution("4K") == (3840, 2160)
+    for text in ("", "0x10", "1080", "10x10", "99999x100", "-1920x1080"):
+        with pytest.raises(UsageError, match="--resolution"):
+            parse_resolution(text)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("resolution", [None, (320, 568), (1280, 720), (3840, 2160)])
+@pytest.mark.parametrize("source", [(1768, 994), (607, 1081)])
+def test_every_layout_in_every_size(name, resolution, source):
+    look = Look(layout=name, resolution=resolution, theme="light", trails=True)
+    layout = Layout(source, look)
+    frame = np.full((source[1], source[0], 3), (200, 30, 30), np.uint8)
+    for moment in (0.0, 0.1):
+        canvas = layout.compose(layout.panel(frame), [person(), person(2, x=500)], moment)
+    assert canvas.shape == (layout.size[1], layout.size[0], 3)
+    assert layout.size[0] % 2 == layout.size[1] % 2 == 0
+    if resolution is not None:
+        assert layout.size[0] <= resolution[0]
+        assert layout.size[1] <= resolution[1]
+        # Sources keep their shape; scenes fill what they get.
+        assert layout.size == resolution or name in ("overlay", "inset")
+    source_share = share(canvas, (200, 30, 30), 8).mean()
+    assert layout.shows_source == (name not in ("skeleton", "views"))
+    assert (source_share > 0.15) == layout.shows_source
+    ground = share(canvas, LIGHT.background, 3).mean()
+    assert (ground > 0.02) == (name != "overlay")
+
+
+def test_inset_covers_a_corner_of_the_source():
+    layout = Layout((1280, 720), Look(layout="inset"))
+    canvas = layout.compose(layout.panel(np.full((720, 1280, 3), 255, np.uint8)), [person()], 0.0)
+    covered = share(canvas, BACKGROUND, 3) | share(canvas, FLOOR, 3)
+    assert covered[-200:, -200:].mean() > 0.3
+    assert covered[:, :640].mean() < 0.01
+
+
+def test_text_grows_with_the_picture():
+    def ink(height):
+        layout = Layout((640, 480), Look(layout="skeleton", resolution=(height * 16 // 9, height)))
+        canvas = layout.compose(layout.panel(np.zeros((480, 640, 3), np.uint8)), [], 1.0)
+        return share(canvas[-height // 12 :], DARK.text, 20).sum()
+
+    assert ink(2160) > 4 * ink(720) > 0
 
 
 @pytest.mark.parametrize("azimuth", [0.0, 20.0, -30.0])
@@ -141,7 +281,7 @@ def test_overlay_outside_the_image_or_absurd_does_no_harm():
 
 @pytest.mark.parametrize("size", [(1768, 994), (640, 480), (721, 1281), (321, 241), (50, 2000)])
 def test_layout_has_even_sizes_and_shows_the_whole_source(size):
-    layout = SideBySide(size)
+    layout = Layout(size)
     assert layout.size[0] % 2 == layout.size[1] % 2 == 0
     frame = np.full((size[1], size[0], 3), 200, np.uint8)
     canvas = layout.compose(layout.panel(frame), [], 0.0)
@@ -152,7 +292,7 @@ def test_layout_has_even_sizes_and_shows_the_whole_source(size):
 
 
 def test_layout_scales_keypoints_with_the_picture():
-    layout = SideBySide((2560, 1440))
+    layout = Layout((2560, 1440))
     one = person(x=1000)
     canvas = layout.compose(layout.panel(np.zeros((1440, 2560, 3), np.uint8)), [one], 0.0)
     panel = canvas[:, :1280]

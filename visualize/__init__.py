@@ -1,7 +1,49 @@
-"""Drawing: 2D keypoints over the source, 3D skeletons, and their layout."""
+"""Drawing: 2D keypoints over the source, 3D skeletons, and their layout.
 
-from gridpose.visualize.layout import SideBySide
-from gridpose.visualize.overlay import draw_people
-from gridpose.visualize.scene import SceneRenderer, View
+Names are looked up on first use: choices of :class:`Look` need no OpenCV.
+"""
 
-__all__ = ["SceneRenderer", "SideBySide", "View", "draw_people"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gridpose.visualize.layout import Layout
+    from gridpose.visualize.look import LAYOUTS, Look, parse_resolution
+    from gridpose.visualize.overlay import draw_people
+    from gridpose.visualize.scene import SceneRenderer
+    from gridpose.visualize.viewer import viewer_page
+    from gridpose.visualize.views import VIEWS, View, parse_view
+
+__all__ = [
+    "LAYOUTS",
+    "VIEWS",
+    "Layout",
+    "Look",
+    "SceneRenderer",
+    "View",
+    "draw_people",
+    "parse_resolution",
+    "parse_view",
+    "viewer_page",
+]
+
+_HOMES = {
+    "LAYOUTS": "look",
+    "Layout": "layout",
+    "Look": "look",
+    "SceneRenderer": "scene",
+    "VIEWS": "views",
+    "View": "views",
+    "draw_people": "overlay",
+    "parse_resolution": "look",
+    "parse_view": "views",
+    "viewer_page": "viewer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"gridpose.visualize.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

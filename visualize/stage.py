@@ -6,7 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gridpose.core import Person
+import numpy as np
+
+from gridpose.core import DoubleArray, Person
+from gridpose.visualize.look import Arrangement
+from gridpose.visualize.views import View
 
 SPACING_METRES = 1.4
 _KEEP_SECONDS = 0.5
@@ -17,36 +21,60 @@ _BELOW_FLOOR = 0.45
 _STEP = 0.3
 """Bounds move to multiples of this, so that a swinging arm does not move the camera."""
 _WIDEN_SECONDS, _NARROW_SECONDS = 0.15, 0.8
+_STEEP_DEGREES = 45.0
 
 
 @dataclass(frozen=True)
 class Framing:
-    """What the picture shows, in metres: the middle's ``centre`` (x) and ``height`` (z), and the
-    ``span`` from top to bottom.
+    """What the picture shows, in metres.
+
+    The point in its middle is ``across`` to the viewer's right, ``away`` from the viewer along the
+    floor and ``height`` above it; ``span`` is from top to bottom, ``depth`` how far the people
+    stand behind one another.
     """
 
-    centre: float
+    across: float
+    away: float
     height: float
     span: float
+    depth: float
 
 
 class Stage:
-    """Gives each person a place in a row for as long as they are there.
+    """Gives each person a place for as long as they are there.
 
     The framing takes in quickly who would be cut off and closes in slowly.
 
     Args:
         aspect: width of the picture over its height.
+        arrangement: who stands where.
     """
 
-    def __init__(self, aspect: float) -> None:
-        self._aspect = aspect
+    def __init__(self, aspect: float, arrangement: Arrangement = "row") -> None:
+        self._aspect, self._arrangement = aspect, arrangement
         self._slots: dict[int, int] = {}
         self._unseen: dict[int, float] = {}
-        self._bounds: tuple[float, float, float] | None = None
+        self._bounds: DoubleArray | None = None
+        """Left, right, top (z), near and far, metres."""
+        self._view = View()
 
-    def update(self, people: Sequence[Person], elapsed: float) -> Mapping[int, float]:
-        """Take in who is there after ``elapsed`` seconds; x of everyone's place by track id."""
+    def update(
+        self, people: Sequence[Person], elapsed: float, view: View
+    ) -> Mapping[int, DoubleArray]:
+        """Take in who is there after ``elapsed`` seconds.
+
+        Returns:
+            By track id, the (3,) m by which the world pose is moved.
+        """
+        self._view = view
+        places = self._places(people, elapsed)
+        if people:
+            self._follow(people, places, elapsed)
+        return places
+
+    def _places(self, people: Sequence[Person], elapsed: float) -> dict[int, DoubleArray]:
+        if self._arrangement == "places":
+            return {person.track_id: np.zeros(3) for person in people}
         for track_id in list(self._slots):
             self._unseen[track_id] += elapsed
             if self._unseen[track_id] > _KEEP_SECONDS:
@@ -59,50 +87,68 @@ class Stage:
                     slot for slot in range(len(taken) + 1) if slot not in taken
                 )
             self._unseen[person.track_id] = 0.0
-        places = {track_id: slot * SPACING_METRES for track_id, slot in self._slots.items()}
-        if people:
-            self._follow(people, places, elapsed)
-        return places
+        # The row stays across the picture, from wherever it is seen; if the viewer walks round it
+        # the row itself must not turn.
+        along = View().axes[0] if self._view.turning else self._view.axes[0]
+        return {
+            person.track_id: self._slots[person.track_id] * SPACING_METRES * along
+            - np.append(person.pose_world[0, :2].astype(np.float64), 0.0)
+            for person in people
+        }
 
     def _follow(
-        self, people: Sequence[Person], places: Mapping[int, float], elapsed: float
+        self, people: Sequence[Person], places: Mapping[int, DoubleArray], elapsed: float
     ) -> None:
-        """Move the left, right and upper bounds of what is shown towards those of the people."""
-        left, right, top = math.inf, -math.inf, _LEAST_HEIGHT
+        """Move the bounds of what is shown towards those of the people."""
+        right, away = self._view.axes[0], np.array((*_away(self._view), 0.0))
+        low, high = np.full(2, math.inf), np.full(2, -math.inf)
+        top = _LEAST_HEIGHT
         for person in people:
-            place = places[person.track_id]
-            reach = person.pose_world[:, 0]
-            left = min(left, place + min(float(reach.min()), -_LEAST_REACH) - _MARGIN)
-            right = max(right, place + max(float(reach.max()), _LEAST_REACH) + _MARGIN)
-            top = max(top, float(person.pose_world[:, 2].max()) + _MARGIN)
-        left, right, top = (
-            _STEP * math.floor(left / _STEP),
-            _STEP * math.ceil(right / _STEP),
-            _LEAST_HEIGHT + _STEP * math.ceil((top - _LEAST_HEIGHT) / _STEP),
-        )
+            world = person.pose_world + places[person.track_id]
+            for axis, direction in enumerate((right, away)):
+                reach = world @ direction
+                low[axis] = min(low[axis], reach.min(), reach[0] - _LEAST_REACH)
+                high[axis] = max(high[axis], reach.max(), reach[0] + _LEAST_REACH)
+            top = max(top, float(world[:, 2].max()) + _MARGIN)
+        low, high = low - _MARGIN, high + _MARGIN
+        wanted = np.array((low[0], high[0], top, low[1], high[1]))
+        outwards = np.array((-1, 1, 1, -1, 1))
+        if not self._view.turning:
+            offset = np.array((0, 0, _LEAST_HEIGHT, 0, 0))
+            steps = (wanted - offset) / _STEP
+            wanted = offset + _STEP * np.where(outwards > 0, np.ceil(steps), np.floor(steps))
         if self._bounds is None:
-            self._bounds = (left, right, top)
+            self._bounds = wanted
             return
-
-        def moved(now: float, wanted: float, outwards: bool) -> float:
-            seconds = _WIDEN_SECONDS if outwards else _NARROW_SECONDS
-            return now + (1 - math.exp(-elapsed / seconds)) * (wanted - now)
-
-        old_left, old_right, old_top = self._bounds
-        self._bounds = (
-            moved(old_left, left, left < old_left),
-            moved(old_right, right, right > old_right),
-            moved(old_top, top, top > old_top),
-        )
+        widens = (wanted - self._bounds) * outwards > 0
+        seconds = np.where(widens, _WIDEN_SECONDS, _NARROW_SECONDS)
+        self._bounds = self._bounds + (1 - np.exp(-elapsed / seconds)) * (wanted - self._bounds)
 
     @property
     def framing(self) -> Framing:
         """What to show now; rounded, so that it comes to rest."""
-        left, right, top = self._bounds or (-1.0, 1.0, _LEAST_HEIGHT)
-        span = max(top + _BELOW_FLOOR, (right - left) / self._aspect)
-        return Framing(
-            centre=round((left + right) / 2, 2),
+        bounds = np.array((-1, 1, _LEAST_HEIGHT, -1, 1)) if self._bounds is None else self._bounds
+        left, right, top, near, far = (float(value) for value in bounds)
+        elevation = math.radians(abs(self._view.elevation))
+        # Somebody alone is as deep as wide, which a look from above shows more and more.
+        depth = max(0.0, far - near - 2 * (_LEAST_REACH + _MARGIN))
+        upright = (top + _BELOW_FLOOR) * math.cos(elevation)
+        lying = (far - near) * math.sin(elevation) ** 2 + depth * math.sin(elevation)
+        span = max(upright + lying * math.sin(elevation), (right - left) / self._aspect)
+        height = 1.0
+        if abs(self._view.elevation) < _STEEP_DEGREES:
             # The floor stays at the same height of the picture however much is shown.
-            height=round(span / 2 - _BELOW_FLOOR * span / (_LEAST_HEIGHT + _BELOW_FLOOR), 2),
+            height = span / 2 - _BELOW_FLOOR * span / (_LEAST_HEIGHT + _BELOW_FLOOR)
+        return Framing(
+            across=round((left + right) / 2, 2),
+            away=round((near + far) / 2, 2),
+            height=round(height, 2),
             span=round(span, 2),
+            depth=round(depth, 1),
         )
+
+
+def _away(view: View) -> tuple[float, float]:
+    """Unit vector along the floor, away from the viewer."""
+    azimuth = math.radians(view.azimuth)
+    return -math.sin(azimuth), math.cos(azimuth)

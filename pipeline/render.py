@@ -1,0 +1,271 @@
+"""Drawing stored poses again, without detecting: a video, a contact sheet, or a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from gridpose.core import ImageArray, InputError, PoseTracks, UsageError
+from gridpose.pipeline.interrupts import interrupts_held
+from gridpose.pipeline.job import Progress
+from gridpose.pipeline.outputs import check_output
+from gridpose.pipeline.reader import Frame, VideoReader
+from gridpose.pipeline.writer import VideoWriter
+from gridpose.storage import replacing
+from gridpose.visualize.look import Look
+
+KINDS: Final = (".mp4", ".html", ".png", ".jpg")
+_GROUND: Final = (74, 82, 94)
+"""What keypoints are drawn on where there is no video."""
+_CELL: Final = (480, 360)
+_PAGE_VIDEO_HEIGHT = 540
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Options of :func:`render_poses`; the command line's of the same name.
+
+    ``video`` is the source that the poses come from, to be shown beside them. ``start`` and ``end``
+    are seconds of that source. ``pictures`` is how many a contact sheet has.
+    """
+
+    look: Look = field(default_factory=lambda: Look(layout="skeleton"))
+    video: Path | None = None
+    start: float = 0.0
+    end: float | None = None
+    pictures: int = 12
+    audio: bool = True
+    crf: int = 22
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Raises UsageError for a value out of range."""
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise UsageError(f"--start {self.start} --end {self.end}: need 0 <= start < end")
+        if not 1 <= self.pictures <= 400:
+            raise UsageError(f"--pictures {self.pictures}: must be between 1 and 400")
+        if not 0 <= self.crf <= 51:
+            raise UsageError(f"--crf {self.crf}: must be between 0 and 51")
+
+
+def render_poses(
+    tracks: PoseTracks,
+    output: Path,
+    options: RenderOptions | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[str]:
+    """Draw poses; the suffix of ``output`` says what.
+
+    ``.mp4`` is a video, ``.png`` and ``.jpg`` a contact sheet, ``.html`` a page in which
+    they can be turned round.
+
+    Args:
+        tracks: as :func:`gridpose.pipeline.posefile.read_pose_file` gives them.
+        output: the result.
+        options: see :class:`RenderOptions`.
+        on_progress: called after every finished frame.
+
+    Returns:
+        Warnings for the user.
+
+    Raises:
+        UsageError: options that do not fit.
+        InputError: there is no frame to draw, or the video cannot be used.
+        MissingError: the folder of the output is missing.
+    """
+    options = options or RenderOptions()
+    options.check()
+    kind = output.suffix.lower()
+    if kind not in KINDS:
+        raise UsageError(f"{output}: the name must end in one of {', '.join(KINDS)}")
+    check_output(output, options.overwrite)
+    tracks = between(tracks, options.start, options.end)
+    if not len(tracks.frame_time):
+        raise InputError(f"there are no frames from --start {options.start} to --end {options.end}")
+    if placed(tracks) and options.look.arrangement == "row":
+        options = replace(options, look=replace(options.look, arrangement="places"))
+    if kind == ".html":
+        return _page(tracks, output, options)
+    if kind == ".mp4":
+        return _video(tracks, output, options, on_progress)
+    return _sheet(tracks, output, options, on_progress)
+
+
+def between(tracks: PoseTracks, start: float, end: float | None) -> PoseTracks:
+    """Only the frames whose times are in [start, end)."""
+    wanted = tracks.frame_time >= start
+    if end is not None:
+        wanted &= tracks.frame_time < end
+    if wanted.all():
+        return tracks
+    names = (
+        *("present", "bbox", "keypoints_2d", "confidence"),
+        *("poses_3d", "poses_world", "repaired"),
+    )
+    cut = {name: getattr(tracks, name)[:, wanted] for name in names}
+    return replace(tracks, frame_time=tracks.frame_time[wanted], **cut)
+
+
+def placed(tracks: PoseTracks) -> bool:
+    """Whether the world poses say where people are, rather than keep them above the origin."""
+    hips = tracks.poses_world[tracks.present][:, 0, :2]
+    return bool(len(hips)) and float(np.abs(hips).max()) > 1e-3
+
+
+def _pictures(tracks: PoseTracks, video: Path | None) -> Iterator[ImageArray]:
+    """The source's picture for each frame of the poses; plain ground without a video."""
+    width, height = tracks.image_size
+    if video is None:
+        ground = np.full((height, width, 3), _GROUND, np.uint8)
+        for _ in tracks.frame_time:
+            yield ground
+        return
+    half = 0.5 / tracks.fps
+    with VideoReader(video, start=max(0.0, float(tracks.frame_time[0]) - half)) as reader:
+        if reader.size != tracks.image_size:
+            raise InputError(
+                f"{video}: is {reader.size[0]}x{reader.size[1]}, "
+                f"but the poses come from a video of {width}x{height}"
+            )
+        frames = iter(reader)
+        current: Frame | None = next(frames, None)
+        following: Frame | None = next(frames, None)
+        for moment in tracks.frame_time:
+            while following is not None and following.time <= moment + 1e-3:
+                current, following = following, next(frames, None)
+            if current is None:
+                raise InputError(f"{video}: ends before the poses do")
+            yield current.image
+
+
+def _video(
+    tracks: PoseTracks,
+    output: Path,
+    options: RenderOptions,
+    on_progress: Callable[[Progress], None] | None,
+) -> list[str]:
+    from gridpose.visualize.layout import Layout
+
+    layout = Layout(tracks.image_size, options.look)
+    audio_from = options.video if options.audio else None
+    codec = None
+    if audio_from is not None:
+        with VideoReader(audio_from) as reader:
+            codec = reader.info.audio_codec
+    end = float(tracks.frame_time[-1]) + 1 / tracks.fps
+    with ExitStack() as stack:
+        with interrupts_held():
+            sink = stack.enter_context(
+                VideoWriter(
+                    output,
+                    layout.size,
+                    Fraction(tracks.fps).limit_denominator(1001),
+                    audio_from=audio_from,
+                    audio_codec=codec,
+                    audio_start=float(tracks.frame_time[0]),
+                    audio_end=end,
+                    crf=options.crf,
+                )
+            )
+        video = options.video if layout.shows_source else None
+        for frame, picture in enumerate(_pictures(tracks, video)):
+            moment = float(tracks.frame_time[frame])
+            sink.write(layout.compose(layout.panel(picture), tracks.people(frame), moment), moment)
+            if on_progress is not None:
+                on_progress(Progress(frame + 1, len(tracks.frame_time)))
+    return []
+
+
+def _sheet(
+    tracks: PoseTracks,
+    output: Path,
+    options: RenderOptions,
+    on_progress: Callable[[Progress], None] | None,
+) -> list[str]:
+    """Pictures at even distances, in time, among those that show somebody."""
+    from gridpose.visualize.layout import Layout
+
+    shown = np.flatnonzero(tracks.present.any(0))
+    frames = shown if len(shown) else np.arange(len(tracks.frame_time))
+    count = min(options.pictures, len(frames))
+    chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)].tolist()
+    columns = math.ceil(math.sqrt(count))
+    cell = _cell_size(columns, math.ceil(count / columns), options.look)
+    look = replace(options.look, resolution=cell)
+    cells: list[ImageArray] = []
+    # One layout for all, so that all have one scale; time passes between them.
+    layout = Layout(tracks.image_size, look)
+    wanted = set(chosen)
+    video = options.video if layout.shows_source else None
+    for frame, picture in enumerate(_pictures(tracks, video)):
+        moment = float(tracks.frame_time[frame])
+        if frame in wanted or look.trails:
+            image = layout.compose(layout.panel(picture), tracks.people(frame), moment)
+            if frame in wanted:
+                cells.append(image)
+        if on_progress is not None:
+            on_progress(Progress(frame + 1, len(tracks.frame_time)))
+        if len(cells) == count:
+            break
+    _write_picture(output, _tiled(cells, columns))
+    return []
+
+
+def _cell_size(columns: int, rows: int, look: Look) -> tuple[int, int]:
+    if look.resolution is None:
+        return (_CELL[0] * (2 if look.layout == "side-by-side" else 1), _CELL[1])
+    return max(64, look.resolution[0] // columns), max(64, look.resolution[1] // rows)
+
+
+def _tiled(cells: Sequence[ImageArray], columns: int) -> ImageArray:
+    height, width = cells[0].shape[:2]
+    rows = math.ceil(len(cells) / columns)
+    sheet: ImageArray = np.zeros((rows * height, columns * width, 3), np.uint8)
+    sheet[:] = cells[0][0, 0]
+    for index, cell in enumerate(cells):
+        row, column = divmod(index, columns)
+        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = cell
+    return sheet
+
+
+def _write_picture(output: Path, image: ImageArray) -> None:
+    with replacing(output) as partial:
+        if not cv2.imwrite(str(partial), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise OSError(0, "OpenCV could not encode the picture")
+
+
+def _page(tracks: PoseTracks, output: Path, options: RenderOptions) -> list[str]:
+    from gridpose.visualize.viewer import viewer_page
+
+    video = None if options.video is None else _small_video(tracks, options.video)
+    title = str(tracks.meta.get("source") or output.stem)
+    page = viewer_page(tracks, title=title, video=video)
+    with replacing(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return []
+
+
+def _small_video(tracks: PoseTracks, video: Path) -> bytes:
+    """The source for a page: only the poses' frames, in their own time, at most 540 px high."""
+    import tempfile
+
+    width, height = tracks.image_size
+    scale = min(1.0, _PAGE_VIDEO_HEIGHT / min(width, height))
+    size = (2 * max(1, round(width * scale / 2)), 2 * max(1, round(height * scale / 2)))
+    with tempfile.TemporaryDirectory(prefix="gridpose-") as folder:
+        file = Path(folder) / "source.mp4"
+        fps = Fraction(tracks.fps).limit_denominator(1001)
+        with VideoWriter(file, size, fps, crf=28, preset="veryfast") as sink:
+            for frame, picture in enumerate(_pictures(tracks, video)):
+                small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+                sink.write(np.asarray(small, np.uint8), float(tracks.frame_time[frame]))
+        return file.read_bytes()
