@@ -78,6 +78,7 @@ def _sum(*parts: Mapping[str, float]) -> dict[str, float]:
 
 
 _LIMBS = {name: {name: 1.0} for name in JOINT_NAMES if name.startswith(("left_", "right_"))}
+_SIDES = ("left", "right")
 _HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
 _EARS, _MOUTH = ("left_ear", "right_ear"), ("mouth_left", "mouth_right")
 
@@ -169,8 +170,41 @@ BLAZEPOSE_33 = Convention(
     },
 )  # fmt: skip
 
+# Both begin with COCO's keypoints. The orders are those of mmpose 1.3 (configs/_base_/datasets:
+# halpe26.py and coco_wholebody.py), which follow the data sets: Halpe-FullBody's body and feet
+# (Fang et al., AlphaPose, TPAMI 2022) and COCO-WholeBody (Jin et al., ECCV 2020).
+HALPE_26 = Convention(
+    "halpe-26",
+    (
+        *COCO_17.keypoints, "head", "neck", "hip", "left_big_toe", "right_big_toe",
+        "left_small_toe", "right_small_toe", "left_heel", "right_heel",
+    ),
+    COCO_17.joints,
+)  # fmt: skip
+
+_FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
+
+COCO_WHOLEBODY_133 = Convention(
+    "coco-wholebody-133",
+    (
+        *COCO_17.keypoints,
+        *(f"{side}_{part}" for side in _SIDES for part in ("big_toe", "small_toe", "heel")),
+        *(f"face-{index}" for index in range(68)),
+        *(
+            name
+            for side in _SIDES
+            for name in (
+                f"{side}_hand_root",
+                *(f"{side}_{finger}{knuckle}" for finger in _FINGERS for knuckle in range(1, 5)),
+            )
+        ),
+    ),
+    COCO_17.joints,
+)
+
 CONVENTIONS: Mapping[str, Convention] = {
-    convention.name: convention for convention in (HUMAN36M_17, COCO_17, BLAZEPOSE_33)
+    convention.name: convention
+    for convention in (HUMAN36M_17, COCO_17, HALPE_26, BLAZEPOSE_33, COCO_WHOLEBODY_133)
 }
 
 _MMPOSE_HUMAN36M = {

@@ -270,11 +270,22 @@ def demo(
 @reports_errors
 def lift(
     keypoints: Annotated[
-        Path, typer.Argument(help=".npz with keypoints_2d or keypoints_px, (..., 17, 2) pixels.")
+        Path,
+        typer.Argument(
+            help="A gridpose .npz or pose file, a VideoPose3D .npz, COCO annotations or results, "
+            "or mmpose predictions (JSON)."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npz with poses_3d.")],
     image_size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT, where the file has no image_size.")
+    ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            help="Order of the keypoints, where the file does not tell: human3.6m-17, coco-17, "
+            "halpe-26, blazepose-33 or coco-wholebody-133."
+        ),
     ] = None,
     lifter: LifterFile = "default",
     device: Device = "auto",
@@ -285,8 +296,9 @@ def lift(
     verbose: Verbose = False,
     json_output: Json = False,
 ) -> None:
-    """Lift 2D keypoints that you already have (Human3.6M-17 joints) to 3D.
+    """Lift 2D keypoints that you already have to 3D.
 
+    Reads .npz files of gridpose and VideoPose3D, and JSON of COCO and mmpose.
     poses_3d is (..., 17, 3) metres, hip at the origin, camera axes: x right, y down, z away.
 
     \b
@@ -309,10 +321,18 @@ def lift(
         raise UsageError(f"{output}: the name must end in .npz")
     check_output(output, overwrite)
     loaded = load_lifter(lifter, device=device, precision=precision.value)
-    shape = lift_file(keypoints, output, loaded, size, fov)
-    Console(quiet, verbose, json_output).result(
-        {"output": str(output), "poses_3d": list(shape), "lifter": loaded.name},
-        f"{output}: poses_3d {shape}",
+    lifted = lift_file(keypoints, output, loaded, size, fov, convention)
+    console = Console(quiet, verbose, json_output)
+    for warning in lifted.warnings:
+        console.warn(warning)
+    console.result(
+        {
+            "output": str(output),
+            "poses_3d": list(lifted.shape),
+            "convention": lifted.convention,
+            "lifter": loaded.name,
+        },
+        f"{output}: poses_3d {lifted.shape}",
     )
 
 

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gridpose.core import JOINT_NAMES, NUM_JOINTS, FloatArray, InputError
-from gridpose.pipeline.posefile import NPZ_ERRORS
+from gridpose.pipeline.keypoint_input import (
+    Keypoints2D,
+    convention_named,
+    doubts,
+    read_keypoints,
+    to_human36m,
+)
 from gridpose.storage import replacing
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
 
-KEYS = ("keypoints_2d", "keypoints_px")
+__all__ = ["LiftedFile", "lift_file"]
 
 
-def read_keypoints(file: Path) -> tuple[FloatArray, FloatArray | None]:
-    """Keypoints and, where the file has it, the image size.
+@dataclass(frozen=True)
+class LiftedFile:
+    """What was lifted.
 
-    Args:
-        file: ``.npz`` with ``keypoints_2d`` or ``keypoints_px``, (..., 17, 2) pixels in
-            Human3.6M-17 order, and ``image_size``, (2,) or one width and height for each pose.
-
-    Raises:
-        InputError: not such a file.
+    Attributes:
+        shape: of ``poses_3d``, (..., 17, 3).
+        convention: of the keypoints in the file, as in ``detectors.CONVENTIONS``.
+        warnings: sentences for the user.
     """
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            key = next((key for key in KEYS if key in data), None)
-            if key is None:
-                raise InputError(f"{file}: has neither {KEYS[0]} nor {KEYS[1]}")
-            keypoints = np.asarray(data[key], np.float32)
-            size = np.asarray(data["image_size"], np.float32) if "image_size" in data else None
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file") from error
-    except NPZ_ERRORS as error:
-        raise InputError(f"{file}: not an npz file of keypoints ({error})") from error
-    if keypoints.ndim < 2 or keypoints.shape[-2:] != (NUM_JOINTS, 2):
-        raise InputError(f"{file}: {key} must be (..., 17, 2), got {keypoints.shape}")
-    if size is not None and not (np.isfinite(size) & (size > 0)).all():
-        raise InputError(f"{file}: image_size must be positive widths and heights")
-    return keypoints, size
+
+    shape: tuple[int, ...]
+    convention: str
+    warnings: tuple[str, ...] = ()
 
 
 def lift_file(
@@ -51,38 +45,82 @@ def lift_file(
     lifter: Lifter,
     image_size: tuple[int, int] | None = None,
     fov_degrees: float | None = None,
-) -> tuple[int, ...]:
-    """Lift the keypoints of ``source`` and write ``poses_3d`` to ``target``.
+    convention: str | None = None,
+) -> LiftedFile:
+    """Lift the keypoints of ``source`` and write ``poses_3d`` to ``target``, an ``.npz``.
 
-    ``poses_3d`` is (..., 17, 3) metres, hip at the origin, camera axes; poses with a keypoint that
-    is not finite are NaN. The keypoints and the image size are kept beside it.
+    ``poses_3d`` is (..., 17, 3) metres, hip at the origin, camera axes; poses with a joint that is
+    absent are NaN. Beside it are
 
-    Returns:
-        Shape of ``poses_3d``.
+    - ``keypoints_2d`` (..., 17, 2) px: the keypoints, converted to Human3.6M-17;
+    - ``confidence`` (..., 17), where the file has it, in its own scale;
+    - ``image_size`` (2,) or (..., 2), and ``joint_names`` (17,);
+    - where the file is a list of N poses or sequences, where each comes from, (N,) each: COCO's
+      ``image_id``, ``annotation_id`` and ``score``; mmpose's ``frame``; ``person`` of both, a
+      track's number or that within the picture; VideoPose3D's ``subject``, ``action``, ``camera``
+      and ``frame``. All are in the order of the file.
+
+    Args:
+        source: a file of a kind that :mod:`gridpose.pipeline.keypoint_input` knows.
+        target: written when everything is done.
+        lifter: see :func:`gridpose.lifting.load_lifter`.
+        image_size: width and height in px; wins over what the file says.
+        fov_degrees: horizontal field of view of the lens, if known.
+        convention: of the keypoints; by default as the file says, or as its kind and the number
+            of keypoints suggest.
 
     Raises:
-        InputError: not a keypoint file, or no image size in it and none given.
+        InputError: not a keypoint file, no image size in it and none given, or an unknown or
+            wrong convention.
+        UsageError: there is no convention of this name.
     """
-    keypoints, stored_size = read_keypoints(source)
-    size = stored_size if image_size is None else np.asarray(image_size, np.float32)
-    if size is None:
-        raise InputError(f"{source}: has no image_size; give it with --image-size WIDTHxHEIGHT")
+    asked = None if convention is None else convention_named(convention)
+    data = read_keypoints(source, asked)
+    warnings = doubts(data, str(source))
+    keypoints, confidence = to_human36m(data)
     lead = keypoints.shape[:-2]
-    if size.shape != (2,):
-        try:
-            size = np.broadcast_to(size.reshape((*size.shape[:-1], 2)), (*lead, 2)).reshape(-1, 2)
-        except ValueError as error:
-            raise InputError(
-                f"{source}: image_size {size.shape} does not go with keypoints {keypoints.shape}"
-            ) from error
+    size = _image_size(data, lead, image_size, source)
     poses = lifter.lift(keypoints.reshape(-1, NUM_JOINTS, 2), size, fov_degrees)
     poses = poses.reshape(*lead, NUM_JOINTS, 3)
+    arrays = {
+        "poses_3d": poses,
+        "keypoints_2d": keypoints,
+        "image_size": size.reshape(*lead, 2) if size.ndim == 2 else size,
+        "joint_names": np.array(JOINT_NAMES),
+        **data.columns,
+    }
+    if confidence is not None:
+        arrays["confidence"] = confidence
     with replacing(target) as partial, partial.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            poses_3d=poses,
-            keypoints_2d=keypoints,
-            image_size=size.reshape(*lead, 2) if size.ndim == 2 else size,
-            joint_names=np.array(JOINT_NAMES),
-        )
-    return poses.shape
+        np.savez_compressed(stream, **arrays)
+    warnings += _incomplete(data, poses, source)
+    return LiftedFile(poses.shape, data.convention.name, tuple(warnings))
+
+
+def _image_size(
+    data: Keypoints2D, lead: tuple[int, ...], given: tuple[int, int] | None, source: Path
+) -> FloatArray:
+    """(2,), or (N, 2) for all poses in a row."""
+    size = data.image_size if given is None else np.asarray(given, np.float32)
+    if size is None:
+        raise InputError(f"{source}: has no image_size; give it with --image-size WIDTHxHEIGHT")
+    if size.shape == (2,):
+        return size
+    try:
+        return np.broadcast_to(size.reshape((*size.shape[:-1], 2)), (*lead, 2)).reshape(-1, 2)
+    except ValueError as error:
+        raise InputError(
+            f"{source}: image_size {size.shape} does not go with keypoints {data.keypoints.shape}"
+        ) from error
+
+
+def _incomplete(data: Keypoints2D, poses: FloatArray, source: Path) -> list[str]:
+    """Says how many people who are there were not lifted."""
+    there = np.isfinite(data.keypoints).all(-1).any(-1)
+    lost = int((there & ~np.isfinite(poses).all((-1, -2))).sum())
+    if not lost:
+        return []
+    return [
+        f"{source}: {lost} of {int(there.sum())} people lack keypoints that 3D needs; "
+        "their poses_3d are NaN"
+    ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gridpose.core import JOINT_NAMES, MIRRORED
 from gridpose.detectors import BLAZEPOSE_33, COCO_17, CONVENTIONS, HUMAN36M_17, Convention
 from gridpose.detectors.blazepose_detector import load_blazepose
+from gridpose.detectors.conventions import COCO_WHOLEBODY_133, HALPE_26
 
 SHARED_VIDEO = Path(__file__).parents[2] / "shared" / "video"
 JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}
@@ -46,9 +47,35 @@ def test_conventions_are_found_by_their_names() -> None:
     assert CONVENTIONS == {
         "human3.6m-17": HUMAN36M_17,
         "coco-17": COCO_17,
+        "halpe-26": HALPE_26,
         "blazepose-33": BLAZEPOSE_33,
+        "coco-wholebody-133": COCO_WHOLEBODY_133,
     }
-    assert [len(c.keypoints) for c in CONVENTIONS.values()] == [17, 17, 33]
+    assert [len(c.keypoints) for c in CONVENTIONS.values()] == [17, 17, 26, 33, 133]
+    for name, convention in CONVENTIONS.items():
+        assert len(set(convention.keypoints)) == int(name.rpartition("-")[2])
+
+
+@pytest.mark.parametrize(
+    ("convention", "dataset"), [(HALPE_26, "halpe26"), (COCO_WHOLEBODY_133, "coco_wholebody")]
+)
+def test_orders_are_those_of_mmpose(convention: Convention, dataset: str) -> None:
+    """The installed data set descriptions."""
+    mmpose = pytest.importorskip("mmpose", reason="needs mmpose")
+    from mmengine import Config
+
+    folder = Path(mmpose.__file__).parent / ".mim" / "configs" / "_base_" / "datasets"
+    info = Config.fromfile(folder / f"{dataset}.py").dataset_info.keypoint_info
+    assert [info[index]["name"] for index in range(len(info))] == list(convention.keypoints)
+
+
+@pytest.mark.parametrize("convention", [HALPE_26, COCO_WHOLEBODY_133], ids=lambda c: c.name)
+def test_more_keypoints_than_coco_make_no_other_joints(convention: Convention) -> None:
+    keypoints = random_keypoints(convention, 3)
+    confidence = np.random.default_rng(1).random((3, len(convention.keypoints)))
+    expected = COCO_17.to_human36m(keypoints[:, :17], confidence[:, :17])
+    for own, coco in zip(convention.to_human36m(keypoints, confidence), expected, strict=True):
+        np.testing.assert_allclose(own, coco, rtol=1e-5)
 
 
 def test_coco_order() -> None:

@@ -34,7 +34,7 @@ def target(tmp_path):
 def test_lifted_like_any_keypoints(source, target, lifter, lead, key):
     keypoints = poses(*lead)
     np.savez(source, **{key: keypoints, "image_size": SIZE})
-    assert lift_file(source, target, lifter) == (*lead, 17, 3)
+    assert lift_file(source, target, lifter).shape == (*lead, 17, 3)
     expected = lifter.lift(keypoints.reshape(-1, 17, 2), SIZE).reshape(*lead, 17, 3)
     with np.load(target, allow_pickle=False) as result:
         assert result["poses_3d"].dtype == np.float32
@@ -63,7 +63,7 @@ def test_an_image_size_for_each_pose(source, target, lifter, lead):
 def test_numbers_of_other_types(source, target, lifter):
     keypoints = np.round(poses(3)).astype(np.int32)
     np.savez(source, keypoints_2d=keypoints, image_size=SIZE.astype(np.float64))
-    assert lift_file(source, target, lifter) == (3, 17, 3)
+    assert lift_file(source, target, lifter).shape == (3, 17, 3)
 
 
 def test_an_image_size_that_is_given_wins(source, target, lifter):
@@ -95,7 +95,7 @@ def test_people_who_are_absent_stay_absent(source, target, lifter):
 
 def test_no_poses(source, target, lifter):
     np.savez(source, keypoints_2d=np.empty((0, 17, 2)), image_size=SIZE)
-    assert lift_file(source, target, lifter) == (0, 17, 3)
+    assert lift_file(source, target, lifter).shape == (0, 17, 3)
 
 
 def test_a_pose_file_can_be_lifted_again(source, target, lifter):
@@ -121,7 +121,7 @@ def test_a_pose_file_can_be_lifted_again(source, target, lifter):
             ],
         )
     spool.write_npz(source, {})
-    assert lift_file(source, target, lifter) == (2, 4, 17, 3)
+    assert lift_file(source, target, lifter).shape == (2, 4, 17, 3)
     with np.load(target) as result:
         expected = lifter.lift(keypoints, SIZE)
         np.testing.assert_allclose(result["poses_3d"][:, 0], expected, atol=1e-6)
@@ -133,14 +133,14 @@ def test_an_unknown_image_size_is_asked_for(source, target, lifter):
     with pytest.raises(InputError, match=r"in\.npz: has no image_size.*--image-size"):
         lift_file(source, target, lifter)
     assert not target.exists()
-    assert lift_file(source, target, lifter, (1920, 1080)) == (2, 17, 3)
+    assert lift_file(source, target, lifter, (1920, 1080)).shape == (2, 17, 3)
 
 
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
         ({"points": np.zeros((3, 17, 2))}, "neither keypoints_2d nor keypoints_px"),
-        ({"keypoints_2d": np.zeros((3, 16, 2))}, r"\(3, 16, 2\)"),
+        ({"keypoints_2d": np.zeros((3, 16, 2))}, "people have 16 keypoints"),
         ({"keypoints_2d": np.zeros((3, 17, 3))}, r"\(3, 17, 3\)"),
         ({"keypoints_2d": np.zeros((3, 34))}, r"\(3, 34\)"),
         ({"keypoints_2d": np.zeros(())}, r"\(\)"),
@@ -221,6 +221,7 @@ class TestCommand:
         assert json.loads(result.stdout) == {
             "output": str(target),
             "poses_3d": [4, 17, 3],
+            "convention": "human3.6m-17",
             "lifter": "default",
         }
         assert result.stdout.count("\n") == 1
@@ -231,6 +232,15 @@ class TestCommand:
         assert invoke("lift", source, "-o", target, "--image-size", "1920x1080").exit_code == 0
         with np.load(target) as data:
             np.testing.assert_allclose(data["poses_3d"], lifter.lift(poses(4), SIZE), atol=1e-6)
+
+    def test_takes_the_convention_and_warns(self, source, target, invoke):
+        np.savez(source, keypoints_2d=poses(4), image_size=SIZE)
+        assert invoke("lift", source, "-o", target, "--convention", "openpose").exit_code == 2
+        assert not target.exists()
+        result = invoke("lift", source, "-o", target, "--convention", "coco-17", "--quiet")
+        assert result.exit_code == 0, result.output
+        assert "warning: " in result.stderr
+        assert "look like human3.6m-17, not coco-17" in result.stderr
 
     @pytest.mark.parametrize("size", ["1920", "1920x", "0x5", "axb", "-1x5", "1.5x2", "1x2x3"])
     def test_image_sizes_that_are_none(self, source, target, invoke, size):

@@ -296,6 +296,7 @@ class TestCocoAnnotations:
             people[3, left_ear] = people[3, left_ear + 1]
             expected = converted(COCO_17, people[3:])
             np.testing.assert_allclose(result["keypoints_2d"][1:], expected, atol=1e-3)
+            assert (result["confidence"][1:] == 1).all()
 
     def test_a_picture_without_a_size(self, source, target, lifter):
         content = coco_annotations(coco_people(2))
@@ -318,6 +319,11 @@ class TestCocoAnnotations:
         write(source, coco_annotations(people, HUMAN36M_17.keypoints))
         lifted = lift_file(source, target, lifter, SIZE)
         assert (lifted.convention, lifted.warnings) == ("human3.6m-17", ())
+        assert_lifted(target, lifter, people)
+        order = np.random.default_rng(3).permutation(17)
+        names = [HUMAN36M_17.keypoints[index] for index in order]
+        write(source, coco_annotations(people[:, order], names))
+        assert lift_file(source, target, lifter, SIZE).warnings == ()
         assert_lifted(target, lifter, people)
 
     def test_other_categories_do_not_matter(self, source):
@@ -369,6 +375,36 @@ class TestMmpose:
             assert ("frame" in data.columns) == (name == "video")
             people_there = [0, 1, 0, 1] if name == "video" else [0, 1, 2, 3]
             assert data.columns["person"].tolist() == people_there
+
+    @pytest.mark.filterwarnings("ignore:json-tricks")
+    @pytest.mark.parametrize("video", [False, True])
+    def test_what_mmpose_itself_writes(self, source, target, lifter, video):
+        """Its own functions, put together as its demo does it."""
+        mmpose = pytest.importorskip("mmpose", reason="needs mmpose")
+        json_tricks = pytest.importorskip("json_tricks", reason="needs json_tricks")
+        from mmengine.structures import InstanceData
+        from mmpose.datasets.datasets.utils import parse_pose_metainfo
+        from mmpose.structures import split_instances
+
+        folder = Path(mmpose.__file__).parent / ".mim" / "configs" / "_base_" / "datasets"
+        meta = parse_pose_metainfo({"from_file": str(folder / "halpe26.py")})
+        people = more(coco_people(2), 26)
+        instances = split_instances(
+            InstanceData(
+                keypoints=people,
+                keypoint_scores=np.full((2, 26), 0.5, np.float32),
+                bboxes=np.zeros((2, 4), np.float32),
+                bbox_scores=np.ones(2, np.float32),
+            )
+        )
+        info = [{"frame_id": 1, "instances": instances}] if video else instances
+        with source.open("w") as stream:
+            json_tricks.dump({"meta_info": meta, "instance_info": info}, stream, indent="\t")
+        lifted = lift_file(source, target, lifter, SIZE)
+        assert (lifted.convention, lifted.warnings) == ("halpe-26", ())
+        arrays = assert_lifted(target, lifter, converted(HALPE_26, people))
+        np.testing.assert_allclose(arrays["confidence"], 0.5)
+        assert ("frame" in arrays) == video
 
     def test_mmposes_own_names_of_human36m(self, source, target, lifter):
         names = list(HUMAN36M_17.keypoints)
@@ -497,9 +533,7 @@ class TestVideoPose3D:
         ],
     )
     def test_what_tells_the_convention(self, npz, layout, symmetry, convention):
-        data = read_keypoints(
-            videopose3d(npz, {"me": {"x": [coco_people(1)]}}, layout, symmetry)
-        )
+        data = read_keypoints(videopose3d(npz, {"me": {"x": [coco_people(1)]}}, layout, symmetry))
         assert (data.convention, data.stated) == (convention, "file")
 
     def test_nothing_tells_the_convention(self, npz):
@@ -509,21 +543,23 @@ class TestVideoPose3D:
 
     def test_it_contradicts_itself(self, npz):
         videopose3d(npz, {"me": {"x": [coco_people(1)]}}, "h36m", COCO_SYMMETRY)
-        with pytest.raises(InputError, match="that its keypoints are human.* they are coco-17"):
+        with pytest.raises(InputError, match=r"that its keypoints are human.* they are coco-17"):
             read_keypoints(npz)
 
     def test_mpii_is_refused(self, npz):
         videopose3d(npz, {"me": {"x": [coco_people(1)[:, :16]]}}, "mpii", None)
-        with pytest.raises(InputError, match="layout is 'mpii'; known are human3.6m-17, coco-17"):
+        with pytest.raises(InputError, match=r"layout is 'mpii'; known are human3\.6m-17, coco-17"):
             read_keypoints(npz)
 
     @pytest.mark.parametrize(
         ("positions", "words"),
         [
-            ([1, 2], "positions_2d must be a dictionary"),
+            ([1, 2], "positions_2d is an array of int64"),
+            ([1, {}], "positions_2d must be a dictionary"),
             ({"me": [1]}, "subject me must be a dictionary"),
             ({1: {}}, "a key is not a short text"),
             ({"me": {"x": "y"}}, "me x must be a list"),
+            ({"me": {"x": np.array(3)}}, "me x must be a list"),
             ({"me": {"x": [[1, 2]]}}, "camera 0 must be an array of numbers"),
             ({"me": {"x": [np.zeros((3, 17, 4))]}}, r"\(3, 17, 4\)"),
             ({"me": {"x": [np.zeros((3, 34))]}}, r"\(3, 34\)"),
@@ -544,6 +580,17 @@ class TestVideoPose3D:
     def test_sizes_that_are_none(self, npz, size):
         videopose3d(npz, {"me": {"x": [coco_people(1)]}}, videos={"me": size})
         with pytest.raises(InputError, match="video_metadata of me"):
+            read_keypoints(npz)
+
+    @pytest.mark.parametrize("flags", [0x1, 0x20], ids=["encrypted", "patched"])
+    def test_archives_of_other_kinds(self, npz, flags):
+        videopose3d(npz, {"me": {"x": [coco_people(1)]}})
+        data = bytearray(npz.read_bytes())
+        entry = data.index(b"PK\x01\x02")
+        data[data.index(b"PK\x03\x04") + 6] |= flags
+        data[entry + 8] |= flags
+        npz.write_bytes(data)
+        with pytest.raises(InputError, match=r"in\.npz: not an npz file"):
             read_keypoints(npz)
 
     def test_nothing_in_it_runs(self, npz, tmp_path):
@@ -585,7 +632,7 @@ class TestConventions:
         with pytest.raises(InputError, match="people have 17 keypoints, but halpe-26 has 26"):
             read_keypoints(source, HALPE_26)
         write(source, coco_results(coco_people(2)[:, :14]))
-        with pytest.raises(InputError, match="14 keypoints, which no known convention has.*coco"):
+        with pytest.raises(InputError, match=r"14 keypoints, which no known convention has.*coco"):
             read_keypoints(source)
 
     def test_coco_in_an_own_npz(self, npz, target, lifter):
@@ -640,12 +687,28 @@ def test_absent_keypoints_take_along_what_is_made_of_them(convention, data):
     )
     joints, confidence = to_human36m(Keypoints2D(holed, convention, "user"))
     assert confidence is None
-    lost = {row for row in range(17) for place in gone if convention.matrix[row, place]}
+    ears = {place for place, name in enumerate(convention.keypoints) if name.endswith("_ear")}
+    missing = gone if ears <= gone else gone - ears  # one ear stands for both
+    lost = {row for row in range(17) for place in missing if convention.matrix[row, place]}
     finite = np.isfinite(joints).all(-1)
     assert set(np.flatnonzero(~finite[0])) == lost
     whole = converted(convention, keypoints)
-    np.testing.assert_allclose(joints[finite], whole[finite], rtol=1e-4, atol=0.01)
-    assert finite[1].all()
+    if not gone & ears:
+        np.testing.assert_allclose(joints[finite], whole[finite], rtol=1e-4, atol=0.01)
+    np.testing.assert_allclose(joints[1], whole[1], rtol=1e-4, atol=0.01)
+
+
+def test_more_poses_than_are_converted_at_once(monkeypatch):
+    from gridpose.pipeline.keypoint_input import conversion
+
+    people = coco_people(24).reshape(2, 12, 17, 2)
+    scores = np.random.default_rng(0).random((2, 12, 17), np.float32)
+    whole = to_human36m(Keypoints2D(people, COCO_17, "user", scores))
+    monkeypatch.setattr(conversion, "_BLOCK", 5)
+    parts = to_human36m(Keypoints2D(people, COCO_17, "user", scores))
+    for part, expected in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-6)
+    assert parts[1].shape == (2, 12, 17)
 
 
 coordinates = st.floats(-5000, 5000, width=32)
@@ -677,7 +740,7 @@ def test_keypoints_survive_every_kind_of_file(tmp_path, data):
 class TestPlausibility:
     """Real detections and more are measured in the docstring of the module."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def mocap(self):
         """60 real poses, projected: (60, 17, 2) in Human3.6M's order."""
         with np.load(ROOT / "data" / "mocap_small.npz") as data:
@@ -731,15 +794,16 @@ class TestPlausibility:
         assert "look like coco-17" in lifted.warnings[0]
 
     def test_orders_that_are_none(self, mocap):
-        for seed in range(10):
-            order = np.random.default_rng(seed).permutation(17)
-            for convention, people in ((HUMAN36M_17, mocap), (COCO_17, coco_people(9))):
-                found = doubts(Keypoints2D(people[:, order], convention, "file"), "f")
-                # Some orders exchange only neighbours.
-                assert found or seed not in (0, 1, 2), (seed, convention.name)
-                if found and "do not look like people" in found[0]:
-                    return
-        pytest.fail("no order was found implausible")
+        random = np.random.default_rng(0)
+        orders = [random.permutation(17) for _ in range(20)]
+        for convention, people in ((HUMAN36M_17, mocap), (COCO_17, coco_people(9))):
+            found = [
+                doubts(Keypoints2D(people[:, order], convention, "file"), "f") for order in orders
+            ]
+            # Some orders happen to leave limbs together.
+            assert sum(bool(each) for each in found) >= 15, convention.name
+            words = [each[0] for each in found if each]
+            assert sum("do not look like people" in each for each in words) >= 12
 
     def test_faces_the_other_way_round_than_the_body(self):
         people = coco_people(8, sides=(1, -1))
@@ -816,8 +880,8 @@ class TestDamage:
             (5, "neither COCO's"),
             ("text", "neither COCO's"),
             (None, "neither COCO's"),
-            ([1, 2], r"instance_info\[0\] must be an object, not 1"),
-            ([{}], r"instance_info\[0\] has no keypoints"),
+            ([1, 2], r"predictions\[0\] must be an object, not 1"),
+            ([{}], r"predictions\[0\] has no keypoints"),
             ({"instance_info": 3}, "instance_info must be a list"),
             ({"instance_info": [], "meta_info": 3}, "meta_info must be an object"),
             (
@@ -829,8 +893,8 @@ class TestDamage:
             ([{"frame_id": True, "instances": []}], "frame_id must be a whole number, not True"),
             ([{"frame_id": 1.5, "instances": []}], "frame_id must be a whole number"),
             ([{"frame_id": 10**30, "instances": []}], "frame_id must be a whole number"),
-            ([{"instances": []}], r"instance_info\[0\] has no frame_id"),
-            ([{"frame_id": 1, "instances": []}, {}], r"instance_info\[1\] has no instances"),
+            ([{"instances": []}], r"predictions\[0\] has no frame_id"),
+            ([{"frame_id": 1, "instances": []}, {}], r"predictions\[1\] has no instances"),
             (people_of(("keypoints", None)), r"\[0\] has no keypoints"),
             (people_of(("keypoints", [])), "pairs of numbers"),
             (people_of(("keypoints", 7)), "pairs of numbers"),
@@ -861,6 +925,7 @@ class TestDamage:
             (annotated(annotations=[{"image_id": 1, "bbox": []}]), "annotations have no keypoints"),
             (annotated(images={}), "images must be a list"),
             (annotated(images=[{"id": 0, "width": 0, "height": 5}]), "the size 0 x 5"),
+            (annotated(images=[{"id": 0, "width": 1e300, "height": 5}]), "the size 1e.300 x 5"),
             (annotated(images=[{"id": 0, "width": "9", "height": 5}]), "width must be numbers"),
             (annotated(images=[{"id": 0, "width": True, "height": 5}]), "width must be numbers"),
             (annotated(images=[{"id": [], "width": 9, "height": 5}]), "id must be a whole number"),
@@ -875,11 +940,50 @@ class TestDamage:
     )
     def test_json_of_other_content(self, source, target, lifter, content, words):
         write(source, content)
-        with pytest.raises(InputError, match=rf"in\.json: .*({words})|in\.json: {words}") as caught:
+        with pytest.raises(InputError, match=rf"in\.json: .*({words})") as caught:
             lift_file(source, target, lifter, SIZE)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400 + len(str(source))
         assert not target.exists()
+
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(data=st.data())
+    def test_something_else_anywhere(self, tmp_path, data):
+        """Any value of a good file may be any other: it is read or refused with a sentence."""
+        kind = data.draw(st.sampled_from(["results", "annotations", "people", "video"]))
+        people = coco_people(2)
+        content = {
+            "results": lambda: coco_results(people),
+            "annotations": lambda: coco_annotations(people),
+            "people": lambda: mmpose_people(people),
+            "video": lambda: {
+                "meta_info": mmpose_meta(COCO_17.keypoints),
+                "instance_info": mmpose_video(people),
+            },
+        }[kind]()
+        node, depth = content, data.draw(st.integers(0, 4))
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(keys))
+            if depth == 0 or not isinstance(node[key], (dict, list)):
+                other = (
+                    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+                )
+                other |= st.lists(st.integers(), max_size=3) | st.just({}) | st.just({"a": []})
+                node[key] = data.draw(other)
+                break
+            node, depth = node[key], depth - 1
+        file = write(tmp_path / "in.json", content)
+        try:
+            read = read_keypoints(file)
+        except InputError:
+            return
+        assert read.keypoints.dtype == np.float32
+        assert all(len(column) == len(read.keypoints) for column in read.columns.values())
 
     @pytest.mark.parametrize(
         "data",
@@ -951,14 +1055,10 @@ class TestDamage:
         assert len(read_keypoints(file).keypoints) == 2
 
 
-@pytest.mark.skipif(
-    not (ROOT.parents[1] / "shared" / "video" / "coco_keypoints.json").is_file(),
-    reason="needs real annotations that are not in the repository",
-)
 def test_real_annotations(shared, target, lifter):
     """14 people in four pictures, of whom some are cut off or hidden."""
     lifted = lift_file(shared / "video" / "coco_keypoints.json", target, lifter)
-    assert (lifted.shape, lifted.convention) == ((14, 17, 3), "coco-17")
+    assert (lifted.shape, lifted.convention) == ((12, 17, 3), "coco-17")  # 2 have no keypoint
     assert [("lack keypoints" in each) for each in lifted.warnings] == [True]
     with np.load(target) as result:
         assert np.isfinite(result["poses_3d"]).all((1, 2)).sum() >= 7

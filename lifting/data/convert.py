@@ -89,7 +89,10 @@ def read_objects(file: Path, required: str, *optional: str) -> dict[str, Any]:
             for name in (required, *(name for name in optional if name in names)):
                 content = io.BytesIO(archive.read(f"{name}.npy"))
                 found[name] = _object_array(content, f"{file}: {name}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError),
+        *(NotImplementedError, RuntimeError),  # encrypted, or packed in a way zipfile cannot undo
+    ) as error:
         raise InputError(f"{file}: not an npz file of VideoPose3D ({error})") from error
     return found
 

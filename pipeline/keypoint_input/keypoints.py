@@ -1,0 +1,47 @@
+"""What a file of 2D keypoints holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from gridpose.core import AnyArray, BoolArray, FloatArray, InputError
+from gridpose.detectors.conventions import Convention
+
+Stated = Literal["user", "file", "count"]
+"""Who says which convention it is: the user, the file, or nobody but the number of keypoints."""
+
+_LARGEST_PICTURE: Final = 1e6
+
+
+@dataclass(frozen=True)
+class Keypoints2D:
+    """Keypoints of people as a file has them; K keypoints in the order of ``convention``.
+
+    Absent keypoints are NaN. Files that are lists have one leading axis, N.
+    """
+
+    keypoints: FloatArray
+    """(..., K, 2) px, x right, y down."""
+    convention: Convention
+    stated: Stated
+    confidence: FloatArray | None = None
+    """(..., K), in the file's own scale; annotated keypoints have 1, absent ones 0."""
+    image_size: FloatArray | None = None
+    """(2,) width and height in px, or one for each pose, (..., 2)."""
+    visible: BoolArray | None = None
+    """(..., K): an annotator saw it; None where the file does not tell."""
+    columns: Mapping[str, AnyArray] = field(default_factory=dict)
+    """Where each pose of a list comes from, (N,) each: ``image_id``, ``frame``, ``person``..."""
+
+
+def picture_size(width: float, height: float, where: str) -> tuple[float, float]:
+    """Width and height in px.
+
+    Raises:
+        InputError: no picture has this size.
+    """
+    if not (0 < width <= _LARGEST_PICTURE and 0 < height <= _LARGEST_PICTURE):
+        raise InputError(f"{where} has the size {width:g} x {height:g}")
+    return width, height
