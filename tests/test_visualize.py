@@ -13,7 +13,7 @@ from gridpose.visualize import (
     parse_resolution,
     parse_view,
 )
-from gridpose.visualize.palette import BACKGROUND, DARK, FAMILIES, FLOOR, LIGHT, family
+from gridpose.visualize.palette import DARK, FAMILIES, LIGHT, family
 
 LEFT = [i for i, name in enumerate(JOINT_NAMES) if name.startswith("left_")]
 
@@ -169,7 +169,7 @@ def test_every_layout_in_every_size(name, resolution, source):
 def test_inset_covers_a_corner_of_the_source():
     layout = Layout((1280, 720), Look(layout="inset"))
     canvas = layout.compose(layout.panel(np.full((720, 1280, 3), 255, np.uint8)), [person()], 0.0)
-    covered = share(canvas, BACKGROUND, 3) | share(canvas, FLOOR, 3)
+    covered = share(canvas, DARK.background, 3) | share(canvas, DARK.floor, 3)
     assert covered[-200:, -200:].mean() > 0.3
     assert covered[:, :640].mean() < 0.01
 
@@ -194,7 +194,7 @@ def test_scene_is_upright_not_mirrored_and_on_its_floor(azimuth):
     assert np.median(columns(left)) > np.median(columns(right))
     trunk = rows(share(image, colours.trunk))
     assert trunk.min() < rows(left).min()  # the head is above the arms
-    floor = rows(share(image, FLOOR, 2))
+    floor = rows(share(image, DARK.floor, 2))
     feet = rows(left).max()
     assert floor.min() < feet < floor.max() + 40
 
@@ -303,8 +303,8 @@ def test_layout_scales_keypoints_with_the_picture():
 
 def test_empty_scene_is_background_and_floor():
     image = SceneRenderer((300, 300)).draw([])
-    assert share(image, BACKGROUND, 0).mean() > 0.3
-    assert share(image, FLOOR, 0).any()
+    assert share(image, DARK.background, 0).mean() > 0.3
+    assert share(image, DARK.floor, 0).any()
 
 
 def test_mirrored_indices_are_an_involution():

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from gridpose.core import BONES, JOINT_NAMES
 from gridpose.visualize.bones import line_colour
-from gridpose.visualize.palette import BACKGROUND, FAMILIES, TEXT, Colour, blend
+from gridpose.visualize.palette import DARK, FAMILIES, Colour, blend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ _HEAD: Final = 0.85
 _FOOT: Final = 0.55
 _SIDE: Final = 0.3
 _INK: Final[Colour] = (22, 26, 33)
-_DIM: Final[Colour] = blend(TEXT, BACKGROUND, 0.62)
+_DIM: Final[Colour] = blend(DARK.text, DARK.background, 0.62)
 _COLOURS: Final = FAMILIES[0]
 _SAME, _JOINED = 11.0, 3.5
 
@@ -56,7 +56,7 @@ def draw_grid(cells: Cells, title: str = "", note: str = "") -> Figure:
         raise ValueError("the rows of a grid must be equally long, and not empty")
     wide, high = width * _PITCH[0], height * _PITCH[1]
     across, down = max(wide + 2 * _SIDE, _NARROWEST), high + _HEAD + _FOOT
-    figure = Figure(figsize=(across, down), facecolor=_shade(BACKGROUND))
+    figure = Figure(figsize=(across, down), facecolor=_shade(DARK.background))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((_SIDE / across, _FOOT / down, wide / across, high / down))
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -69,7 +69,9 @@ def draw_grid(cells: Cells, title: str = "", note: str = "") -> Figure:
     left, top = (_SIDE + 0.1 * _PITCH[0]) / across, 1 - 0.36 / down
     longest = int(across * _LETTERS)
     heading = title if len(title) <= longest else f"{title[: longest - 1]}…"
-    figure.text(left, top, heading, color=_shade(TEXT), fontsize=15, weight="bold", va="center")
+    figure.text(
+        left, top, heading, color=_shade(DARK.text), fontsize=15, weight="bold", va="center"
+    )
     _draw_legend(figure, left, 1 - 0.68 / down, across)
     figure.text(left, 0.26 / down, note, color=_shade(_DIM), fontsize=9.5, va="center")
     return figure
@@ -112,7 +114,7 @@ def _draw_cell(axes: Axes, row: int, column: int, joints: Sequence[int]) -> None
             boxstyle="round,pad=0,rounding_size=0.09",
             mutation_aspect=_PITCH[0] / _PITCH[1],
             facecolor=_shade(colour),
-            edgecolor=_shade(BACKGROUND),
+            edgecolor=_shade(DARK.background),
             linewidth=2.5,
             zorder=2,
         )
@@ -149,7 +151,7 @@ def _colour(joints: Collection[int]) -> Colour:
     """Of the limb; of the trunk where the joints of a cell belong to several."""
     colours = {line_colour(joint, _COLOURS) for joint in joints}
     if not colours:
-        return blend(TEXT, BACKGROUND, 0.25)
+        return blend(DARK.text, DARK.background, 0.25)
     return colours.pop() if len(colours) == 1 else _COLOURS.trunk
 
 

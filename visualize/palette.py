@@ -78,12 +78,6 @@ LIGHT: Final = Theme(
 )
 THEMES: Final[dict[ThemeName, Theme]] = {"dark": DARK, "light": LIGHT}
 
-BACKGROUND: Final = DARK.background
-FLOOR: Final = DARK.floor
-GRID: Final = DARK.grid
-SHADOW: Final = DARK.shadow
-TEXT: Final = DARK.text
-
 
 def family(track_id: int) -> Family:
     """The colours of a track on dark ground; they repeat after :data:`FAMILIES`."""
