@@ -130,6 +130,12 @@ class PoseTracks:
     """(P, T, 17) flags of :class:`Repair`; 0 where somebody is absent."""
     meta: dict[str, Any]
 
+    @property
+    def has_places(self) -> bool:
+        """Whether world poses say where people are, rather than keep hips above the origin."""
+        hips = self.poses_world[self.present][:, 0, :2]
+        return bool((np.abs(hips) > 1e-3).any())
+
     def people(self, frame: int) -> list[Person]:
         """Who is present in a frame."""
         return [

@@ -56,6 +56,11 @@ class Lifter:
             raise UsageError(f"--precision {precision} needs a GPU; use fp32 on the CPU")
         self.network = checkpoint.build().to(self.device)
 
+    @property
+    def fov_degrees(self) -> float:
+        """Horizontal field of view that is assumed where none is given."""
+        return self.checkpoint.fov_degrees
+
     def lift(
         self,
         keypoints_px: ArrayLike,
@@ -91,7 +96,7 @@ class Lifter:
         sizes = np.broadcast_to(size, (len(keypoints), 2))
         poses = np.full((len(keypoints), NUM_JOINTS, 3), np.nan, np.float32)
         usable = np.flatnonzero(np.isfinite(keypoints).all((1, 2)))
-        fov = self.checkpoint.fov_degrees if fov_degrees is None else fov_degrees
+        fov = self.fov_degrees if fov_degrees is None else fov_degrees
         if not 0 < fov < 180:
             raise UsageError(f"the field of view must lie between 0 and 180 degrees, not at {fov}")
         # Human3.6M's constants hold for its 1000 px frames, where both schemes are the same.

@@ -87,6 +87,13 @@ class SmoothingName(str, Enum):
     butterworth = "butterworth"
 
 
+class GravityName(str, Enum):
+    """What says which way is up."""
+
+    level = "level"
+    estimate = "estimate"
+
+
 def _persons(text: str) -> Persons:
     if text == "all":
         return "all"
@@ -173,6 +180,13 @@ def video(
     constant_bones: Annotated[
         bool, typer.Option(help="Keep each person's bone lengths constant.")
     ] = False,
+    gravity: Annotated[
+        GravityName,
+        typer.Option(help="Which way is up: as in a level camera, or as people stand."),
+    ] = GravityName.level,
+    trajectory: Annotated[
+        bool, typer.Option(help="People move through the world, in metres; needs a still camera.")
+    ] = False,
     fov: Fov = None,
     start: Annotated[float, typer.Option(help="Second at which to start.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Second at which to stop.")] = None,
@@ -224,6 +238,8 @@ def video(
         smoothing=smoothing.value,
         repair=repair,
         constant_bones=constant_bones,
+        gravity=gravity.value,
+        trajectory=trajectory,
         fov=fov,
         start=start,
         end=end,

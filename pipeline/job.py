@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gridpose.detectors.options import HRNetOptions
     from gridpose.devices import Precision
     from gridpose.lifting import Lifter
+    from gridpose.pipeline.gravity import GravityMode
     from gridpose.pipeline.smoothing import Smoothing
     from gridpose.pipeline.timeline import Persons
 
@@ -39,6 +40,8 @@ class VideoOptions:
     ``detector`` and ``lifter`` may be loaded objects; they then stay open. ``save_poses`` are
     files to write in the formats that their suffixes name, as :mod:`gridpose.pipeline.exports`
     does. ``fov`` is the lens's horizontal field of view in degrees, if known.
+    ``gravity`` "estimate" sets people upright as they stand, for cameras that are not level;
+    ``trajectory`` puts them where they are rather than above the origin.
     ``repair`` exchanges left and right back, drops outliers and fills short gaps in the detections.
     ``look`` says how the result is drawn.
     ``hrnet`` holds further options of the detector of that name.
@@ -53,6 +56,8 @@ class VideoOptions:
     smoothing: Smoothing = "savgol"
     repair: bool = True
     constant_bones: bool = False
+    gravity: GravityMode = "level"
+    trajectory: bool = False
     fov: float | None = None
     start: float = 0.0
     end: float | None = None

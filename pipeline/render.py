@@ -91,7 +91,7 @@ def render_poses(
     tracks = between(tracks, options.start, options.end)
     if not len(tracks.frame_time):
         raise InputError(f"there are no frames from --start {options.start} to --end {options.end}")
-    if placed(tracks) and options.look.arrangement == "row":
+    if tracks.has_places and options.look.arrangement == "row":
         options = replace(options, look=replace(options.look, arrangement="places"))
     if kind == ".html":
         return _page(tracks, output, options)
@@ -113,12 +113,6 @@ def between(tracks: PoseTracks, start: float, end: float | None) -> PoseTracks:
     )
     cut = {name: getattr(tracks, name)[:, wanted] for name in names}
     return replace(tracks, frame_time=tracks.frame_time[wanted], **cut)
-
-
-def placed(tracks: PoseTracks) -> bool:
-    """Whether the world poses say where people are, rather than keep them above the origin."""
-    hips = tracks.poses_world[tracks.present][:, 0, :2]
-    return bool(len(hips)) and float(np.abs(hips).max()) > 1e-3
 
 
 def _pictures(tracks: PoseTracks, video: Path | None) -> Iterator[ImageArray]:

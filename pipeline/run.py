@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from gridpose.pipeline.mender import Mender
     from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
+    from gridpose.visualize.look import Arrangement
 
 _LIFT_BATCH = 16
 _DRAWN_AHEAD = 4
+_STRANGE_TILT_DEGREES = 15.0
 _DETECTED_AHEAD = 48
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
 
@@ -189,7 +191,7 @@ def run_video(
             else:
                 sink = _ImageSink(output)
         run.process(sink)
-    warnings = list(frames.warnings)
+    warnings = [*frames.warnings, *run.notes]
     if not run.spool.track_ids:
         warnings.append(f"{source}: nobody was found in it; the result shows no skeletons")
     meta = {
@@ -268,9 +270,12 @@ class _Run:
 
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
         self._on_progress, self._on_detector = on_progress, on_detector
-        self._layout = Layout(frames.size, options.look)
+        arrangement: Arrangement = "places" if options.trajectory else options.look.arrangement
+        self._layout = Layout(frames.size, replace(options.look, arrangement=arrangement))
         self._convention: Convention | None = None
         self.spool = PoseSpool(float(frames.fps), frames.size)
+        self.notes: list[str] = []
+        """Sentences for the user."""
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
 
@@ -309,6 +314,12 @@ class _Run:
         if later is not None:
             self._lift(later, batch, at_end=True)
             yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
+            tilt = later.timeline.gravity.tilt_degrees
+            if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
+                self.notes.append(
+                    f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
+                    "--gravity estimate sets them upright"
+                )
 
     def _decode(self) -> Iterator[tuple[Frame, ImageArray]]:
         frames = iter(self._frames)
@@ -381,6 +392,8 @@ class _Run:
             options.persons,
             options.repair,
             options.constant_bones,
+            options.gravity,
+            (options.fov or lifter.fov_degrees) if options.trajectory else None,
         )
         mender = Mender(fps, options.repair, options.smoothing)
         return _Later(Tracker(), mender, lifter, timeline)

@@ -14,9 +14,11 @@ import numpy as np
 
 from gridpose.core import NUM_JOINTS, DoubleArray, FloatArray, Person
 from gridpose.pipeline.bone_lengths import bone_lengths, with_constant_lengths
+from gridpose.pipeline.gravity import Gravity, GravityMode, upright
 from gridpose.pipeline.repair import filled, outliers
 from gridpose.pipeline.smoothing import Smoothing, smooth
 from gridpose.pipeline.tracking import Observation
+from gridpose.pipeline.trajectory import hip_positions, steady_path
 from gridpose.pipeline.world import FLIGHT_SECONDS, camera_to_world, place
 
 Persons = Literal["all", "largest"] | int
@@ -84,6 +86,10 @@ class Timeline:
         persons: who is kept.
         repair: replace poses that are for a moment quite different from before and after.
         constant_bones: give each person's bones the median lengths of when they are first seen.
+        gravity: whether up is where a level camera has it, or as people stand.
+        trajectory_fov: put people where they are, in metres from where the first one is seen
+            first, as a lens of this horizontal field of view shows them; None keeps every hip
+            above the origin.
     """
 
     def __init__(
@@ -94,10 +100,15 @@ class Timeline:
         persons: Persons = "all",
         repair: bool = True,
         constant_bones: bool = False,
+        gravity: GravityMode = "level",
+        trajectory_fov: float | None = None,
     ) -> None:
         self._fps, self._image_size = fps, image_size
         self._smoothing, self._persons = smoothing, persons
         self._repair, self._constant_bones = repair, constant_bones
+        self._gravity_mode, self._trajectory_fov = gravity, trajectory_fov
+        self.gravity = Gravity()
+        self._origin: DoubleArray | None = None
         self.look_ahead = max(2, min(MAX_LOOK_AHEAD, round(1.1 * FLIGHT_SECONDS * fps)))
         self._histories: dict[int, _History] = {}
         self._known = 0
@@ -124,6 +135,8 @@ class Timeline:
             history.add(
                 self._known, observation, pose, pose if steady is None else steady[track_id]
             )
+        if people:
+            self.gravity.add(np.stack(list((steady or poses).values())))
         self._known += 1
 
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
@@ -144,6 +157,9 @@ class Timeline:
     def _place(self, needed: int) -> None:
         """World poses of everybody seen often enough, over the whole window."""
         self._placed = {}
+        if self._gravity_mode == "estimate":
+            self.gravity.follow(CHUNK / self._fps)
+        turn = upright(self.gravity.up)
         for track_id, history in self._histories.items():
             present = history.credible(needed)
             if not present:
@@ -159,8 +175,15 @@ class Timeline:
             steady = self._steady(camera, history)[present]
             world = np.full_like(camera, np.nan)
             world[present] = place(
-                camera_to_world(steady), steady, keypoints, self._image_size[1], self._fps
+                camera_to_world(steady @ turn.T), steady, keypoints, self._image_size[1], self._fps
             )
+            if self._trajectory_fov is not None:
+                positions = hip_positions(steady, keypoints, self._image_size, self._trajectory_fov)
+                path = steady_path(positions, present, self._fps)
+                if self._origin is None:
+                    self._origin = path[0]
+                moved = camera_to_world((path - self._origin) @ turn.T)
+                world[present, :, :2] += moved[:, None, :2].astype(np.float32)
             self._placed[track_id] = (history.first, world)
 
     def _steady(self, poses: FloatArray, history: _History) -> FloatArray:

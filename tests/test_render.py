@@ -9,7 +9,7 @@ from gridpose.core import InputError, UsageError
 from gridpose.pipeline import RenderOptions, export_poses, render_poses
 from gridpose.pipeline.ffmpeg import probe
 from gridpose.pipeline.reader import VideoReader
-from gridpose.pipeline.render import between, placed
+from gridpose.pipeline.render import between
 from gridpose.visualize import Look
 
 
@@ -80,9 +80,9 @@ def test_a_sheet_shows_moments_with_people(tracks, tmp_path):
 
 
 def test_places_are_kept_where_there_are_some(tracks):
-    assert placed(tracks)
+    assert tracks.has_places
     centred = tracks_of(MOCAP - MOCAP[:, :1] * (1, 1, 0))
-    assert not placed(centred)
+    assert not centred.has_places
 
 
 def test_refusals(tracks, source, tmp_path, make_video):

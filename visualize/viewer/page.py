@@ -38,7 +38,6 @@ _LIBRARY: Final = {
     "three/addons/controls/OrbitControls.js": "OrbitControls.js",
 }
 _MILLIMETRES: Final = 1000.0
-_UNMOVED_METRES: Final = 1e-3
 _UNSEEN: Final = -32768
 """Stands for 2D coordinates that are not numbers."""
 _KEYPOINT_STEPS: Final = 16000
@@ -147,9 +146,7 @@ def _packed(tracks: PoseTracks) -> tuple[dict[str, Any], bytes]:
         "stage": _stage_colours(),
         "people": [
             {"id": int(number), "place": place, "colours": _joint_colours(int(number))}
-            for number, place in zip(
-                tracks.track_id, _places(tracks, visible, roots / _MILLIMETRES), strict=True
-            )
+            for number, place in zip(tracks.track_id, _places(tracks, visible), strict=True)
         ],
         "arrays": [
             {"name": name, "type": array.dtype.name, "count": array.size}
@@ -206,10 +203,10 @@ def _planes(array: AnyArray) -> bytes:
     return numbers.reshape(-1, 1).view(np.uint8).T.tobytes()
 
 
-def _places(tracks: PoseTracks, visible: BoolArray, hips: DoubleArray) -> list[list[float]]:
+def _places(tracks: PoseTracks, visible: BoolArray) -> list[list[float]]:
     """Where in the scene each person's origin is: x, y in metres."""
     count = len(tracks.track_id)
-    if (np.abs(hips[..., :2][visible]) > _UNMOVED_METRES).any():
+    if tracks.has_places:
         return [[0.0, 0.0]] * count
     seen = [
         _mean_image_x(tracks.keypoints_2d[person, visible[person], :, 0]) for person in range(count)
