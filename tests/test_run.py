@@ -220,3 +220,58 @@ def test_real_video_end_to_end(sample_video, tmp_path):
     assert hip_x[0] - hip_x[-1] > 200
     depth = poses.poses_3d[track, :, :, 2]
     assert np.nanmedian(depth[:, 11] - depth[:, 14]) < 0
+
+
+def test_people_go_where_they_went(video, tmp_path, lifter):
+    def script(frame):
+        return [body(60 + 2 * frame, swing=0.1)]
+
+    still, _ = run(video, tmp_path / "still.mp4", lifter, script)
+    moved, _ = run(video, tmp_path / "moved.mp4", lifter, script, trajectory=True, fov=60)
+    assert not still.poses.has_places
+    assert moved.poses.has_places
+    path = moved.poses.poses_world[0, :, 0]
+    # The hip passes 118 px and the person is 1.6 m from head to ankles.
+    tall = float(np.ptp(moved.poses.keypoints_2d[0, 30, :, 1]))
+    assert path[-1, 0] - path[0, 0] == pytest.approx(118 / tall * 1.6, rel=0.15)
+    assert abs(path[-1, 1]) < 0.3
+
+
+class Leaning:
+    """A lifter whose people lean by so many degrees."""
+
+    def __init__(self, lifter, degrees):
+        angle = math.radians(degrees)
+        turn = (
+            (1, 0, 0),
+            (0, math.cos(angle), -math.sin(angle)),
+            (0, math.sin(angle), math.cos(angle)),
+        )
+        self._lifter, self._turn = lifter, np.array(turn, np.float32)
+
+    def __getattr__(self, name):
+        return getattr(self._lifter, name)
+
+    def lift(self, *arguments):
+        return self._lifter.lift(*arguments) @ self._turn.T
+
+
+def test_a_camera_that_looks_down(video, tmp_path, lifter):
+    def script(frame):
+        return [body(160, size=100)]
+
+    leaning = Leaning(lifter, -30)
+    level, _ = run(video, tmp_path / "level.mp4", leaning, script)
+    assert any("--gravity estimate sets them upright" in warning for warning in level.warnings)
+    upright, _ = run(video, tmp_path / "up.mp4", leaning, script, gravity="estimate")
+    assert upright.warnings == []
+    as_it_is, _ = run(video, tmp_path / "real.mp4", lifter, script)
+    assert as_it_is.warnings == []
+
+    def lean(result):
+        world = result.poses.poses_world[0, 30]
+        axis = world[8] - (world[3] + world[6]) / 2
+        return math.degrees(math.acos(axis[2] / np.linalg.norm(axis)))
+
+    assert lean(level) > 20
+    assert lean(upright) < 6
