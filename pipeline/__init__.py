@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gridpose.pipeline.angles import write_angles
     from gridpose.pipeline.exports import export_poses
     from gridpose.pipeline.job import Progress, VideoOptions, VideoResult
     from gridpose.pipeline.keypoint_files import lift_file
@@ -27,6 +28,7 @@ __all__ = [
     "read_pose_file",
     "render_poses",
     "run_video",
+    "write_angles",
 ]
 
 _HOMES = {
@@ -39,6 +41,7 @@ _HOMES = {
     "export_poses": "exports",
     "lift_file": "keypoint_files",
     "read_pose_file": "posefile",
+    "write_angles": "angles",
 }
 
 

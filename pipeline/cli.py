@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from gridpose.pipeline.cli_angles import angles_command
 from gridpose.pipeline.cli_common import (
     BOTH_SPELLINGS,
     Device,
@@ -384,6 +385,7 @@ def doctor(
         raise typer.Exit(4)
 
 
+app.command(name="angles")(angles_command)
 app.command(name="export")(export_command)
 app.command(name="render")(render_command)
 app.command(name="train", context_settings=BOTH_SPELLINGS)(train_command)

@@ -19,11 +19,11 @@ PLAIN: Final = "#3b6fd4"
 """MPJPE."""
 ALIGNED: Final = "#e8921e"
 """PA-MPJPE."""
-_INK: Final = "#2b3038"
+INK: Final = "#2b3038"
 _FAINT: Final = "#d9dde3"
 _GREY: Final = "#6b7280"
 _TITLE: Final = 60
-_STYLE: Final[dict[str, Any]] = {"color": _INK, "fontsize": 10}
+_STYLE: Final[dict[str, Any]] = {"color": INK, "fontsize": 10}
 
 
 def save(figure: Figure, file: Path, dpi: int = 150) -> None:
@@ -31,21 +31,22 @@ def save(figure: Figure, file: Path, dpi: int = 150) -> None:
     figure.savefig(file, dpi=dpi)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """White, sized in inches, with room for every label."""
     figure = Figure(figsize=(width, height), facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _dress(axes: Axes, grid: str) -> None:
+def dress(axes: Axes, grid: str) -> None:
     """Only what helps to read values."""
     for side in ("top", "right", "left" if grid == "y" else "bottom"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom" if grid == "y" else "left"].set_color(_GREY)
     axes.grid(axis="y" if grid == "y" else "x", which="both", color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=_INK, length=0, labelsize=9)
+    axes.tick_params(which="both", colors=INK, length=0, labelsize=9)
 
 
 def _bars(
@@ -77,14 +78,14 @@ def _bars(
                 va="center",
                 ha="left",
                 fontsize=7.5,
-                color=_INK,
+                color=INK,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
             )
     axes.set_yticks(places, labels)
     axes.set_ylim(rows - 0.4, -0.6)
     axes.set_xlim(0, largest * 1.1)
     axes.set_xlabel("mm", **_STYLE)
-    _dress(axes, "x")
+    dress(axes, "x")
 
 
 def evaluation_figure(
@@ -105,7 +106,7 @@ def evaluation_figure(
     """
     joints = list(per_joint["mpjpe"])
     rows = max(len(per_action), len(joints))
-    figure = _new_figure(12, 2.0 + 0.36 * rows)
+    figure = new_figure(12, 2.0 + 0.36 * rows)
     left, right = figure.subplots(1, 2)
     _bars(
         left,
@@ -132,7 +133,7 @@ def evaluation_figure(
         ncols=2,
         frameon=False,
         fontsize=10,
-        labelcolor=_INK,
+        labelcolor=INK,
     )
     _head(figure, title, caption)
     return figure
@@ -143,7 +144,7 @@ def _head(figure: Figure, title: str, caption: str) -> None:
     if len(title) > _TITLE:
         title = f"{title[: _TITLE // 2]}…{title[-_TITLE // 2 + 1 :]}"
     if title:
-        figure.suptitle(title, x=0.012, ha="left", fontsize=14, color=_INK, fontweight="bold")
+        figure.suptitle(title, x=0.012, ha="left", fontsize=14, color=INK, fontweight="bold")
     if caption:
         figure.supxlabel(textwrap.fill(caption, 170), x=0.012, ha="left", fontsize=8, color=_GREY)
 
@@ -168,22 +169,22 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str = "") -> Fig
             finite in a row is left out, further columns are ignored.
         title: one line above all.
     """
-    figure = _new_figure(11, 7)
+    figure = new_figure(11, 7)
     loss, error, rate, heat = figure.subplots(2, 2, sharex=True).flat
     panels: tuple[tuple[Axes, str, tuple[tuple[str, str, str], ...], bool], ...] = (
-        (loss, "training loss", (("loss", _INK, ""),), True),
+        (loss, "training loss", (("loss", INK, ""),), True),
         (
             error,
             "validation error, mm",
             (("mpjpe", PLAIN, "MPJPE"), ("pa_mpjpe", ALIGNED, "PA-MPJPE")),
             False,
         ),
-        (rate, "learning rate", (("lr", _INK, ""),), False),
-        (heat, "temperature of the attention", (("temperature", _INK, ""),), False),
+        (rate, "learning rate", (("lr", INK, ""),), False),
+        (heat, "temperature of the attention", (("temperature", INK, ""),), False),
     )
     for axes, name, curves, logarithmic in panels:
         axes.set_title(name, loc="left", **_STYLE)
-        _dress(axes, "y")
+        dress(axes, "y")
         positive, drawn = True, False
         for key, colour, label in curves:
             epochs, values = _series(rows, key)
@@ -210,7 +211,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str = "") -> Fig
             axes.yaxis.set_major_formatter("{x:g}")
             axes.set_ylim(bottom=0)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     for axes in (rate, heat):
         axes.set_xlabel("epoch", **_STYLE)
         axes.xaxis.get_major_locator().set_params(integer=True)

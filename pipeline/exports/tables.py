@@ -14,6 +14,7 @@ from gridpose.core import JOINT_NAMES, AnyArray, PoseTracks
 CSV_COLUMNS = (
     "frame", "time_s", "track_id", "joint", "u_px", "v_px", "confidence",
     "camera_x_m", "camera_y_m", "camera_z_m", "world_x_m", "world_y_m", "world_z_m",
+    "repaired",
 )  # fmt: skip
 
 
@@ -33,10 +34,11 @@ def csv_text(tracks: PoseTracks) -> str:
                 ),
                 axis=1,
             )
-            for joint, row in zip(JOINT_NAMES, values, strict=True):
+            flags = tracks.repaired[person, frame].tolist()
+            for joint, row, flag in zip(JOINT_NAMES, values, flags, strict=True):
                 shown = ("" if np.isnan(value) else f"{value:.6g}" for value in row)
                 writer.writerow(
-                    (frame, f"{moment:.6f}", int(tracks.track_id[person]), joint, *shown)
+                    (frame, f"{moment:.6f}", int(tracks.track_id[person]), joint, *shown, flag)
                 )
     return out.getvalue()
 
@@ -53,7 +55,7 @@ def json_text(tracks: PoseTracks) -> str:
         "present": tracks.present.tolist(),
         "meta": tracks.meta,
     }
-    for name in ("bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world"):
+    for name in ("bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world", "repaired"):
         content[name] = [
             [_plain(value) if there else None for value, there in zip(values, present, strict=True)]
             for values, present in zip(getattr(tracks, name), tracks.present, strict=True)
@@ -65,4 +67,6 @@ def _plain(values: AnyArray) -> Any:
     """Nested lists, shortest decimals of single precision, None for NaN."""
     if values.ndim > 1:
         return [_plain(row) for row in values]
+    if values.dtype.kind in "ui":
+        return values.tolist()
     return [None if np.isnan(value) else float(f"{value:.7g}") for value in values]

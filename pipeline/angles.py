@@ -1,0 +1,202 @@
+"""Joint angles from world poses, and their table and figures.
+
+Angles are degrees between bones as positions show them, not joint rotations of a biomechanical
+model: there is no twist about a bone, and no offset for how a body stands at rest.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridpose.core import (
+    JOINT_NAMES,
+    BoolArray,
+    DoubleArray,
+    FloatArray,
+    InputError,
+    PoseTracks,
+    Repair,
+    UsageError,
+)
+from gridpose.pipeline.exports import Exported, select
+from gridpose.pipeline.outputs import check_output
+from gridpose.storage import replacing
+
+FORMATS: Final = (".csv", ".png", ".pdf", ".svg")
+UP: Final = np.array((0.0, 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Angle:
+    """An angle: its ``name``, and the ``joints`` whose positions it comes from."""
+
+    name: str
+    joints: tuple[str, ...]
+
+
+def _sided(name: str, joints: str) -> tuple[Angle, ...]:
+    return tuple(
+        Angle(f"{side}_{name}", tuple(joints.replace("SIDE", side).split()))
+        for side in ("left", "right")
+    )
+
+
+ANGLES: Final = (
+    *_sided("knee_flexion", "SIDE_hip SIDE_knee SIDE_ankle"),
+    *_sided("hip_flexion", "hip left_hip right_hip thorax SIDE_knee"),
+    *_sided("elbow_flexion", "SIDE_shoulder SIDE_elbow SIDE_wrist"),
+    *_sided("shoulder_elevation", "hip thorax SIDE_shoulder SIDE_elbow"),
+    Angle("trunk_forward_lean", ("hip", "thorax", "left_hip", "right_hip")),
+    Angle("trunk_left_lean", ("hip", "thorax", "left_hip", "right_hip")),
+)
+"""In the order of :func:`joint_angles`."""
+
+
+def joint_angles(poses_world: FloatArray) -> DoubleArray:
+    """Degrees (..., 10), in the order of :data:`ANGLES`, of poses (..., 17, 3), z up.
+
+    - Knee and elbow flexion: by how much the lower part of the limb departs from the line of the
+      upper one, 0 (straight) to 180.
+    - Hip flexion: the thigh against the line of the trunk (from hip to thorax), seen from the
+      side of the pelvis: 0 in line, positive forwards, -180 to 180.
+    - Shoulder elevation: the upper arm against the trunk, 0 hanging, 90 horizontal, 180 overhead.
+    - Trunk lean: the trunk against the vertical, forwards and to the person's left, 0 upright.
+
+    NaN where a position that it takes is.
+    """
+    at = {
+        name: poses_world[..., index, :].astype(np.float64)
+        for index, name in enumerate(JOINT_NAMES)
+    }
+    trunk = _unit(at["thorax"] - at["hip"])
+    across = at["left_hip"] - at["right_hip"]
+    left = _unit(across - (across * trunk).sum(-1, keepdims=True) * trunk)
+    forward = np.cross(left, trunk)
+    angles: dict[str, DoubleArray] = {}
+    for side in ("left", "right"):
+        hip, knee, ankle, shoulder, elbow, wrist = (
+            at[f"{side}_{joint}"]
+            for joint in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+        )
+        angles[f"{side}_knee_flexion"] = _between(knee - hip, ankle - knee)
+        angles[f"{side}_elbow_flexion"] = _between(elbow - shoulder, wrist - elbow)
+        angles[f"{side}_shoulder_elevation"] = _between(elbow - shoulder, -trunk)
+        thigh = knee - hip
+        angles[f"{side}_hip_flexion"] = _from_to(
+            -(thigh * trunk).sum(-1), (thigh * forward).sum(-1)
+        )
+    level_left = _unit(across * (1, 1, 0))
+    level_forward = np.cross(level_left, UP)
+    angles["trunk_forward_lean"] = _from_to(trunk[..., 2], (trunk * level_forward).sum(-1))
+    angles["trunk_left_lean"] = _from_to(trunk[..., 2], (trunk * level_left).sum(-1))
+    return np.stack([angles[angle.name] for angle in ANGLES], -1)
+
+
+def interpolated(repaired: NDArray[np.uint8]) -> BoolArray:
+    """(..., 10) bool: which angles come from positions that were filled in, of flags (..., 17)."""
+    filled = (repaired & Repair.FILLED) != 0
+    return np.stack(
+        [
+            filled[..., [JOINT_NAMES.index(name) for name in angle.joints]].any(-1)
+            for angle in ANGLES
+        ],
+        -1,
+    )
+
+
+def write_angles(
+    tracks: PoseTracks,
+    file: Path,
+    *,
+    track_ids: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> Exported:
+    """Write joint angles as a table (.csv) or as curves (.png, .pdf, .svg).
+
+    A table has everybody; of figures, each person has their own, ``NAME_pN.png`` when there are
+    several.
+
+    Raises:
+        UsageError: unknown suffix or track, or the file exists.
+        InputError: there is nobody in the poses.
+        MissingError: the folder cannot be written to.
+    """
+    suffix = file.suffix.lower()
+    if suffix not in FORMATS:
+        raise UsageError(f"{file}: the name must end in one of {', '.join(FORMATS)}")
+    if track_ids is not None:
+        tracks = select(tracks, track_ids)
+    if not tracks.present.any():
+        raise InputError(f"{file}: there is nobody in these poses")
+    files = [file]
+    if suffix != ".csv" and len(tracks.track_id) > 1:
+        files = [file.with_name(f"{file.stem}_p{track}{file.suffix}") for track in tracks.track_id]
+    for each in files:
+        check_output(each, overwrite)
+    if suffix == ".csv":
+        with replacing(file) as partial:
+            partial.write_text(csv_text(tracks), encoding="utf-8")
+        return Exported(files, [])
+    _write_figures(tracks, files)
+    return Exported(files, [])
+
+
+def csv_text(tracks: PoseTracks) -> str:
+    """A row for each person in each frame where they are present; degrees."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ("frame", "time_s", "track_id", *(f"{a.name}_deg" for a in ANGLES), "interpolated")
+    )
+    angles, filled = joint_angles(tracks.poses_world), interpolated(tracks.repaired)
+    for frame, moment in enumerate(tracks.frame_time):
+        for person in np.flatnonzero(tracks.present[:, frame]):
+            values = [
+                f"{value:.2f}" if np.isfinite(value) else "" for value in angles[person, frame]
+            ]
+            names = " ".join(
+                angle.name for angle, by in zip(ANGLES, filled[person, frame], strict=True) if by
+            )
+            track = int(tracks.track_id[person])
+            writer.writerow((frame, f"{moment:.6f}", track, *values, names))
+    return out.getvalue()
+
+
+def _write_figures(tracks: PoseTracks, files: Sequence[Path]) -> None:
+    from gridpose.visualize.angle_plots import angle_curves
+    from gridpose.visualize.plots import save
+
+    angles, filled = joint_angles(tracks.poses_world), interpolated(tracks.repaired)
+    source = str(tracks.meta.get("source") or "")
+    for person, file in enumerate(files):
+        figure = angle_curves(
+            tracks.frame_time,
+            {angle.name: angles[person, :, index] for index, angle in enumerate(ANGLES)},
+            {angle.name: filled[person, :, index] for index, angle in enumerate(ANGLES)},
+            title=f"person {int(tracks.track_id[person])}" + (f", {source}" if source else ""),
+        )
+        with replacing(file) as partial:
+            save(figure, partial)
+
+
+def _unit(vectors: DoubleArray) -> DoubleArray:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-9))
+
+
+def _between(first: DoubleArray, second: DoubleArray) -> DoubleArray:
+    """Degrees between vectors (..., 3), 0 to 180; exact for small ones too."""
+    across = np.linalg.norm(np.cross(first, second), axis=-1)
+    return np.asarray(np.degrees(np.arctan2(across, (first * second).sum(-1))))
+
+
+def _from_to(along: DoubleArray, aside: DoubleArray) -> DoubleArray:
+    return np.asarray(np.degrees(np.arctan2(aside, along)))

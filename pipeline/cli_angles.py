@@ -1,0 +1,48 @@
+"""``gridpose angles``: joint angles of a pose file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli_export import Tracks
+
+
+@reports_errors
+def angles_command(
+    poses: Annotated[Path, typer.Argument(help="A pose file (.npz).")],
+    output: Annotated[
+        list[Path],
+        typer.Option(
+            "--output", "-o", help="A table .csv, curves .png, .pdf or .svg; several may be given."
+        ),
+    ],
+    track: Tracks = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Angles of knees, hips, elbows, shoulders and trunk over time, in degrees.
+
+    What each is: docs/formats.md. Several people have a figure each, NAME_pN.png.
+
+    \b
+    Example:
+      gridpose angles dance.npz -o angles.png -o angles.csv --track 1
+    """  # noqa: D301
+    from gridpose.pipeline.angles import write_angles
+    from gridpose.pipeline.console import Console
+    from gridpose.pipeline.posefile import read_pose_file
+
+    tracks = read_pose_file(poses)
+    files: list[Path] = []
+    for file in output:
+        written = write_angles(tracks, file, track_ids=track or None, overwrite=overwrite)
+        files += written.files
+    Console(quiet, verbose, json_output).result(
+        {"files": [str(file) for file in files]}, "\n".join(f"  {file}" for file in files)
+    )
