@@ -68,7 +68,8 @@ def joint_angles(poses_world: FloatArray) -> DoubleArray:
     - Hip flexion: the thigh against the line of the trunk (from hip to thorax), seen from the
       side of the pelvis: 0 in line, positive forwards, -180 to 180.
     - Shoulder elevation: the upper arm against the trunk, 0 hanging, 90 horizontal, 180 overhead.
-    - Trunk lean: the trunk against the vertical, forwards and to the person's left, 0 upright.
+    - Trunk lean: the trunk against the vertical, 0 upright: forwards, as seen from the person's
+      side, -180 to 180, and to the person's left, -90 to 90.
 
     NaN where a position that it takes is.
     """
@@ -96,7 +97,8 @@ def joint_angles(poses_world: FloatArray) -> DoubleArray:
     level_left = _unit(across * (1, 1, 0))
     level_forward = np.cross(level_left, UP)
     angles["trunk_forward_lean"] = _from_to(trunk[..., 2], (trunk * level_forward).sum(-1))
-    angles["trunk_left_lean"] = _from_to(trunk[..., 2], (trunk * level_left).sum(-1))
+    sideways = np.clip((trunk * level_left).sum(-1), -1, 1)
+    angles["trunk_left_lean"] = np.asarray(np.degrees(np.arcsin(sideways)))
     return np.stack([angles[angle.name] for angle in ANGLES], -1)
 
 

@@ -421,13 +421,14 @@ class _Run:
                 )
 
     def _observations(self, people: Sequence[Detection]) -> list[Observation]:
-        from gridpose.pipeline.tracking import Observation
+        from gridpose.pipeline.tracking import Observation, has_left
 
         assert self._convention is not None
         observations = []
         for person in people:
             joints, confidence = self._convention.to_human36m(person.keypoints, person.confidence)
-            observations.append(Observation(person.bbox, joints, confidence))
+            if not has_left(joints, self._frames.size):
+                observations.append(Observation(person.bbox, joints, confidence))
         return observations
 
     def _draw(

@@ -36,6 +36,18 @@ class Observation:
         return not (self.repaired & Repair.FILLED).all()
 
 
+def has_left(keypoints: FloatArray, image_size: tuple[int, int]) -> bool:
+    """Whether somebody with these (17, 2) px keypoints is more out of the picture than in it.
+
+    What a detector says of somebody who walks out of it is guesswork. Legs below the lower edge
+    do not count as long as head and shoulders are seen: that is how people are filmed.
+    """
+    x, y = keypoints[:, 0], keypoints[:, 1]
+    beside = (x < 0) | (x >= image_size[0]) | (y < 0)
+    below = y >= image_size[1]
+    return bool(beside.mean() > 0.5 or (beside | below).sum() > NUM_JOINTS - 4)
+
+
 def iou(first: FloatArray, second: FloatArray) -> float:
     """Intersection over union of two xyxy boxes."""
     low = np.maximum(first[:2], second[:2])

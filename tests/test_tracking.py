@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from fakes import standing_at
 
-from gridpose.pipeline.tracking import Observation, Tracker, iou, without_duplicates
+from gridpose.pipeline.tracking import Observation, Tracker, has_left, iou, without_duplicates
 
 BODY = np.random.default_rng(3).uniform((-40, -100), (40, 100), (17, 2)).astype(np.float32)
 
@@ -76,3 +77,19 @@ def test_of_two_observations_of_one_person_the_surer_one_is_kept():
 def test_iou(other, expected):
     box = np.array((0, 0, 10, 10), np.float32)
     assert iou(box, np.array(other, np.float32)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "size", "left"),
+    [
+        (160, 120, 80, False),
+        (300, 120, 80, False),
+        (345, 120, 80, True),
+        (-25, 120, 80, True),
+        (160, 250, 250, False),  # from the waist up
+        (160, 400, 250, True),
+        (160, -60, 80, True),
+    ],
+)
+def test_who_has_left_the_picture(x, y, size, left):
+    assert has_left(standing_at(x, y, size), (320, 240)) == left

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -27,6 +27,11 @@ _COLOURS: Final = {
     "left": LIGHT.families[0].left,
     "right": LIGHT.families[0].right,
     "forward": LIGHT.families[0].trunk,
+}
+_ABOVE: Final[dict[str, Any]] = {
+    "loc": "lower right",
+    "bbox_to_anchor": (1, 1),
+    "borderaxespad": 0.2,
 }
 _FILLED: Final = "#eceef1"
 
@@ -56,15 +61,21 @@ def angle_curves(
             colour = _hex(_COLOURS[side])
             label = side if side != "forward" else "forwards"
             label = f"to the {side}" if curve == "trunk_left_lean" else label
-            axes.plot(times, angles[curve], color=colour, linewidth=1.5, label=label)
+            axes.plot(times, _broken(angles[curve]), color=colour, linewidth=1.5, label=label)
         _shade(axes, times, np.logical_or.reduce([filled[curve] for curve in curves]))
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, shown[0]), max(high, shown[1]))
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=3, loc="upper right")
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=3, **_ABOVE)
     rows[-1].set_xlabel("time, s", color=INK, fontsize=10)
     rows[-1].set_xlim(times[0], max(times[-1], times[0] + 1e-3))
     figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=12, weight="bold")
     return figure
+
+
+def _broken(angle: DoubleArray) -> DoubleArray:
+    """Without the line from 180 to -180 degrees."""
+    jumps = np.abs(np.diff(angle, append=angle[-1:])) > 300
+    return np.where(jumps, np.nan, angle)
 
 
 def _shade(axes: Axes, times: DoubleArray, filled: BoolArray) -> None:

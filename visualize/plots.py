@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,10 @@ _STYLE: Final[dict[str, Any]] = {"color": INK, "fontsize": 10}
 
 def save(figure: Figure, file: Path, dpi: int = 150) -> None:
     """Write a figure in the format that the suffix names (.png, .pdf, .svg)."""
-    figure.savefig(file, dpi=dpi)
+    with warnings.catch_warnings():
+        # Names of files may have letters that no font at hand has; they become boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(file, dpi=dpi)
 
 
 def new_figure(width: float, height: float) -> Figure:
