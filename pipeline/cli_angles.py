@@ -28,7 +28,7 @@ def angles_command(
 ) -> None:
     """Angles of knees, hips, elbows, shoulders and trunk over time, in degrees.
 
-    What each is: docs/formats.md. Several people have a figure each, NAME_pN.png.
+    What each is: docs/motion.md. Several people have a figure each, NAME_pN.png.
 
     \b
     Example:
