@@ -58,6 +58,10 @@ class Detector(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Forget who was seen: another video follows."""
+        ...
+
     def __enter__(self) -> Detector: ...
 
     def __exit__(

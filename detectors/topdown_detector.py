@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -77,7 +78,12 @@ class TopDownDetector:
         self.convention, self.weights_sha256 = convention, weights_sha256
         self.reason, self.notices = reason, list(notices)
         self.network, self.finder = network, finder
-        self._following = Following(search_seconds, max_persons, min_score)
+        self._new_following = partial(Following, search_seconds, max_persons, min_score)
+        self._following = self._new_following()
+
+    def forget(self) -> None:
+        """See :class:`gridpose.detectors.Detector`."""
+        self._following = self._new_following()
 
     def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
         """See :class:`gridpose.detectors.Detector`.

@@ -116,7 +116,7 @@ class VideoResult:
     for the user.
     """
 
-    output: Path
+    output: Path | None
     frames: int
     fps: float
     track_ids: list[int]
@@ -137,7 +137,7 @@ class VideoResult:
     def summary(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "output": str(self.output),
+            "output": None if self.output is None else str(self.output),
             "frames": self.frames,
             "fps": self.fps,
             "tracks": len(self.track_ids),

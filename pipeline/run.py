@@ -12,16 +12,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from gridpose.core import FloatArray, ImageArray, InputError, Person, UsageError
 from gridpose.pipeline.background import Background
+from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.interrupts import interrupts_held
 from gridpose.pipeline.job import STAGES, Progress, VideoOptions, VideoResult
@@ -32,11 +31,10 @@ from gridpose.pipeline.reader import (
     VideoReader,
     check_readable,
     is_image,
-    read_image,
 )
 from gridpose.pipeline.spool import PoseSpool
 from gridpose.pipeline.writer import VideoWriter
-from gridpose.storage import file_sha256, replacing
+from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from gridpose.pipeline.mender import Mender
     from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
+    from gridpose.visualize import Layout
     from gridpose.visualize.look import Arrangement
 
 _LIFT_BATCH = 16
@@ -68,62 +67,12 @@ class _Stopwatch:
             self.seconds[stage] += time.perf_counter() - started
 
 
-class _Source(Protocol):
-    """Where frames come from."""
-
-    warnings: list[str]
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-    @property
-    def fps(self) -> Fraction: ...
-    @property
-    def frames_expected(self) -> int | None: ...
-    def __iter__(self) -> Iterator[Frame]: ...
-    def close(self) -> None: ...
-
-
-class _Sink(Protocol):
-    """Where drawn frames go."""
-
-    def write(self, image: ImageArray, time: float) -> None: ...
-
-
-class _ImageSource:
-    """A still picture as a video of one frame."""
-
-    def __init__(self, file: Path) -> None:
-        self.warnings: list[str] = []
-        self._image = read_image(file)
-        self.size = (self._image.shape[1], self._image.shape[0])
-        self.fps = Fraction(1)
-        self.frames_expected = 1
-
-    def __iter__(self) -> Iterator[Frame]:
-        yield Frame(0, 0.0, self._image)
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-class _ImageSink:
-    """Writes the one drawn frame as a picture."""
-
-    def __init__(self, output: Path) -> None:
-        self._output = output
-
-    def write(self, image: ImageArray, time: float) -> None:
-        with replacing(self._output) as partial:
-            if not cv2.imwrite(str(partial), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-                raise OSError(0, "OpenCV could not encode the picture")
-
-
 @dataclass(frozen=True)
 class _Detected:
-    """A frame after detection: only the panel that will be shown is left of its pixels."""
+    """A frame after detection: only the panel that will be shown, if any, is left of its pixels."""
 
     time: float
-    panel: ImageArray
+    panel: ImageArray | None
     people: list[Detection]
 
 
@@ -139,7 +88,7 @@ class _Later:
 
 def run_video(
     source: str | Path,
-    output: str | Path,
+    output: str | Path | None,
     options: VideoOptions | None = None,
     *,
     on_progress: Callable[[Progress], None] | None = None,
@@ -149,7 +98,7 @@ def run_video(
 
     Args:
         source: a video, or a picture (then ``output`` must be one too).
-        output: the drawn result, ``.mp4``.
+        output: the drawn result, ``.mp4``; None draws nothing, for who wants the numbers only.
         options: see :class:`VideoOptions`.
         on_progress: called after every finished frame.
         on_detector: called with the detector once it is loaded.
@@ -159,37 +108,35 @@ def run_video(
         UsageError: options that do not fit.
         MissingError: weights, a device or the output folder are missing.
     """
-    source, output, options = Path(source), Path(output), options or VideoOptions()
+    source, options = Path(source), options or VideoOptions()
+    output = None if output is None else Path(output)
     started = time.perf_counter()
     options.check()
     check_readable(source)
     still = is_image(source)
-    if still != is_image(output):
-        expected = ".png or .jpg" if still else ".mp4"
-        raise UsageError(f"{output}: the result of {source.name} must end in {expected}")
-    if not still and output.suffix.lower() != ".mp4":
-        raise UsageError(f"{output}: the name of the video must end in .mp4")
-    if output.resolve() == source.resolve():
-        raise UsageError(f"{output}: is the input itself")
-    check_output(output, options.overwrite)
+    if output is not None:
+        _check_video_output(source, output, options)
     for file in options.save_poses:
         check_export(file, options.overwrite)
 
     stopwatch = _Stopwatch()
-    frames: _Source = (
-        _ImageSource(source)
+    frames: Source = (
+        ImageSource(source)
         if still
         else VideoReader(source, options.start, options.end, options.stride)
     )
-    run = _Run(frames, options, stopwatch, on_progress, on_detector)
+    layout = None if output is None else _layout_of(frames.size, options)
+    run = _Run(frames, layout, options, stopwatch, on_progress, on_detector)
     with ExitStack() as stack:
         stack.callback(frames.close)
-        sink: _Sink
+        sink: Sink | None = None
         with interrupts_held():
-            if isinstance(frames, VideoReader):
-                sink = stack.enter_context(_video_writer(source, output, frames, run.size, options))
-            else:
-                sink = _ImageSink(output)
+            if output is not None and layout is not None:
+                sink = (
+                    stack.enter_context(_video_writer(source, output, frames, layout.size, options))
+                    if isinstance(frames, VideoReader)
+                    else ImageSink(output)
+                )
         run.process(sink)
     warnings = [*frames.warnings, *run.notes]
     if not run.spool.track_ids:
@@ -203,7 +150,7 @@ def run_video(
         "device": run.device_name,
         "options": options.to_dict(),
     }
-    files = [output]
+    files = [] if output is None else [output]
     for file in options.save_poses:
         written, notes = _save_poses(run.spool, file, meta)
         files += written
@@ -222,6 +169,17 @@ def run_video(
         meta=meta,
         spool=run.spool,
     )
+
+
+def _check_video_output(source: Path, output: Path, options: VideoOptions) -> None:
+    if is_image(source) != is_image(output):
+        expected = ".png or .jpg" if is_image(source) else ".mp4"
+        raise UsageError(f"{output}: the result of {source.name} must end in {expected}")
+    if not is_image(source) and output.suffix.lower() != ".mp4":
+        raise UsageError(f"{output}: the name of the video must end in .mp4")
+    if output.resolve() == source.resolve():
+        raise UsageError(f"{output}: is the input itself")
+    check_output(output, options.overwrite)
 
 
 def _save_poses(spool: PoseSpool, file: Path, meta: dict[str, Any]) -> tuple[list[Path], list[str]]:
@@ -255,23 +213,29 @@ def _video_writer(
     )
 
 
+def _layout_of(size: tuple[int, int], options: VideoOptions) -> Layout:
+    """How frames of this width and height will be drawn."""
+    from gridpose.visualize import Layout
+
+    arrangement: Arrangement = "places" if options.trajectory else options.look.arrangement
+    return Layout(size, replace(options.look, arrangement=arrangement))
+
+
 class _Run:
     """One pass over a source."""
 
     def __init__(
         self,
-        frames: _Source,
+        frames: Source,
+        layout: Layout | None,
         options: VideoOptions,
         stopwatch: _Stopwatch,
         on_progress: Callable[[Progress], None] | None,
         on_detector: Callable[[Detector], None] | None,
     ) -> None:
-        from gridpose.visualize import Layout
-
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
         self._on_progress, self._on_detector = on_progress, on_detector
-        arrangement: Arrangement = "places" if options.trajectory else options.look.arrangement
-        self._layout = Layout(frames.size, replace(options.look, arrangement=arrangement))
+        self._layout = layout
         self._convention: Convention | None = None
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
@@ -279,13 +243,8 @@ class _Run:
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width, height of the drawn frames."""
-        return self._layout.size
-
-    def process(self, sink: _Sink) -> None:
-        """Send every drawn frame to ``sink`` and its people to the spool."""
+    def process(self, sink: Sink | None) -> None:
+        """Send every drawn frame to ``sink``, if there is one, and its people to the spool."""
         # Threads inherit priorities, so the detector's must not be started by one that gives way.
         with (
             Background(self._detect, _DETECTED_AHEAD, "detect") as detected,
@@ -295,9 +254,9 @@ class _Run:
                 if self._on_progress is not None:
                     self._on_progress(progress)
 
-    def _finish(self, detected: Iterable[_Detected], sink: _Sink) -> Iterator[Progress]:
+    def _finish(self, detected: Iterable[_Detected], sink: Sink | None) -> Iterator[Progress]:
         """Everything after detection."""
-        panels: deque[tuple[float, ImageArray]] = deque()
+        panels: deque[tuple[float, ImageArray | None]] = deque()
         batch: list[_Detected] = []
         later: _Later | None = None
         for item in detected:
@@ -321,14 +280,14 @@ class _Run:
                     "--gravity estimate sets them upright"
                 )
 
-    def _decode(self) -> Iterator[tuple[Frame, ImageArray]]:
+    def _decode(self) -> Iterator[tuple[Frame, ImageArray | None]]:
         frames = iter(self._frames)
         while True:
             with self._stopwatch("decode"):
                 frame = next(frames, None)
                 if frame is None:
                     return
-                panel = self._layout.panel(frame.image)
+                panel = None if self._layout is None else self._layout.panel(frame.image)
             yield frame, panel
 
     def _detect(self) -> Iterator[_Detected]:
@@ -352,6 +311,7 @@ class _Run:
                 if isinstance(chosen, str)
                 else chosen
             )
+            detector.forget()
             self._convention = detector.convention
             self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256
             if self._on_detector is not None:
@@ -434,23 +394,24 @@ class _Run:
     def _draw(
         self,
         finished: Iterator[list[Person]],
-        panels: deque[tuple[float, ImageArray]],
-        sink: _Sink,
+        panels: deque[tuple[float, ImageArray | None]],
+        sink: Sink | None,
     ) -> Iterator[Progress]:
         for people in finished:
             moment, panel = panels.popleft()
             self.spool.add(moment, people)
-            with self._stopwatch("render"):
-                image = self._layout.compose(panel, people, moment)
-            with self._stopwatch("encode"):
-                sink.write(image, moment)
+            if self._layout is not None and sink is not None and panel is not None:
+                with self._stopwatch("render"):
+                    image = self._layout.compose(panel, people, moment)
+                with self._stopwatch("encode"):
+                    sink.write(image, moment)
             yield Progress(self.spool.frame_count, self._frames.frames_expected)
 
 
 def _batches(
-    items: Background[tuple[Frame, ImageArray]], size: int
-) -> Iterator[list[tuple[Frame, ImageArray]]]:
-    batch: list[tuple[Frame, ImageArray]] = []
+    items: Background[tuple[Frame, ImageArray | None]], size: int
+) -> Iterator[list[tuple[Frame, ImageArray | None]]]:
+    batch: list[tuple[Frame, ImageArray | None]] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:

@@ -37,6 +37,10 @@ class FakeDetector:
         self.script = script
         self.times = []
         self.closed = False
+        self.videos = 0
+
+    def forget(self):
+        self.videos += 1
 
     def detect(self, frames, times):
         answers = []

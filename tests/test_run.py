@@ -275,3 +275,28 @@ def test_a_camera_that_looks_down(video, tmp_path, lifter):
 
     assert lean(level) > 20
     assert lean(upright) < 6
+
+
+def test_numbers_only(video, tmp_path, lifter):
+    """Nothing is drawn, and the poses are the same."""
+    numbers = tmp_path / "out.npz"
+    drawn, _ = run(video, tmp_path / "out.mp4", lifter, walking_pair)
+    plain, detector = run(video, None, lifter, walking_pair, save_poses=(numbers,))
+    assert plain.output is None
+    assert plain.files == [numbers]
+    assert plain.seconds_by_stage["render"] == plain.seconds_by_stage["encode"] == 0
+    np.testing.assert_array_equal(plain.poses.poses_world, drawn.poses.poses_world)
+    assert detector.videos == 1
+    assert not detector.closed  # a detector that is given stays open
+
+
+def test_a_detector_starts_anew_with_every_video(sample_video, tmp_path):
+    """Whom it followed in the video before does not matter."""
+    from gridpose.detectors import load_detector
+
+    found = []
+    with load_detector("blazepose") as detector:
+        for start in (2.0, 0.0, 2.0):
+            options = VideoOptions(detector=detector, start=start, end=start + 0.7)
+            found.append(run_video(sample_video, None, options).poses.keypoints_2d)
+    np.testing.assert_array_equal(found[0], found[2])
