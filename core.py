@@ -5,6 +5,7 @@ This module sits at the bottom of the import graph, so it needs NumPy and nothin
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Any, Final
@@ -49,6 +50,13 @@ MIRRORED: Final = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 """Index of each joint's counterpart on the other side of the body."""
 
 NUM_JOINTS: Final = 17
+
+
+def usable_cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class GridposeError(Exception):

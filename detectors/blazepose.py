@@ -8,7 +8,6 @@ that the task API asks for and are zipped uncompressed.
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gridpose.core import FloatArray, GridposeError, ImageArray, MissingError
+from gridpose.core import FloatArray, GridposeError, ImageArray, MissingError, usable_cores
 from gridpose.detectors.native_log import NativeLog
 from gridpose.storage import cache_dir, sha256, write_atomically
 
@@ -180,7 +179,7 @@ class Landmarkers:
 
     def __init__(self) -> None:
         self._idle: SimpleQueue[Landmarker] = SimpleQueue()
-        threads = min(_MOST_THREADS, os.cpu_count() or 1)
+        threads = min(_MOST_THREADS, usable_cores())
         with ExitStack() as opened:
             for _ in range(threads):
                 landmarker = Landmarker(_PER_SEARCH, _MIN_CONFIDENCE)

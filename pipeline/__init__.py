@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gridpose.pipeline.angles import write_angles
+    from gridpose.pipeline.batch import BatchOptions, run_batch
     from gridpose.pipeline.exports import export_poses
     from gridpose.pipeline.job import Progress, VideoOptions, VideoResult
     from gridpose.pipeline.keypoint_files import lift_file
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gridpose.pipeline.run import run_video
 
 __all__ = [
+    "BatchOptions",
     "Progress",
     "RenderOptions",
     "VideoOptions",
@@ -27,6 +29,7 @@ __all__ = [
     "lift_file",
     "read_pose_file",
     "render_poses",
+    "run_batch",
     "run_video",
     "write_angles",
 ]
@@ -37,6 +40,8 @@ _HOMES = {
     "VideoResult": "job",
     "RenderOptions": "render",
     "render_poses": "render",
+    "BatchOptions": "batch",
+    "run_batch": "batch",
     "run_video": "run",
     "export_poses": "exports",
     "lift_file": "keypoint_files",

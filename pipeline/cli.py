@@ -7,13 +7,13 @@ MediaPipe or OpenCV.
 from __future__ import annotations
 
 import signal
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from gridpose.pipeline.cli_angles import angles_command
+from gridpose.pipeline.cli_batch import batch_command
 from gridpose.pipeline.cli_common import (
     BOTH_SPELLINGS,
     Device,
@@ -44,11 +44,33 @@ from gridpose.pipeline.cli_render import (
     render_command,
 )
 from gridpose.pipeline.cli_train import train_command
+from gridpose.pipeline.cli_video_options import (
+    Audio,
+    BatchSize,
+    Compiled,
+    ConstantBones,
+    Crf,
+    DetectorChoice,
+    DetectorConfig,
+    DetectorName,
+    DetectorWeights,
+    FlipTest,
+    GravityChoice,
+    GravityName,
+    PersonBoxes,
+    PersonBoxesName,
+    PersonsText,
+    RepairFlag,
+    SmoothingChoice,
+    SmoothingName,
+    Stride,
+    Trajectory,
+    persons_of,
+)
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
     from gridpose.pipeline.job import VideoOptions
-    from gridpose.pipeline.timeline import Persons
 
 app = typer.Typer(
     name="gridpose",
@@ -60,51 +82,6 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
-
-
-class DetectorName(str, Enum):
-    """Detectors by name."""
-
-    auto = "auto"
-    hrnet = "hrnet"
-    blazepose = "blazepose"
-
-
-class PersonBoxesName(str, Enum):
-    """What finds persons for HRNet."""
-
-    auto = "auto"
-    blazepose = "blazepose"
-    mmdet = "mmdet"
-    full_frame = "full-frame"
-
-
-class SmoothingName(str, Enum):
-    """Temporal filters."""
-
-    none = "none"
-    one_euro = "one-euro"
-    savgol = "savgol"
-    butterworth = "butterworth"
-
-
-class GravityName(str, Enum):
-    """What says which way is up."""
-
-    level = "level"
-    estimate = "estimate"
-
-
-def _persons(text: str) -> Persons:
-    if text == "all":
-        return "all"
-    if text == "largest":
-        return "largest"
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    from gridpose.core import UsageError
-
-    raise UsageError(f"--persons {text}: must be all, largest or a number of persons")
 
 
 def _run(
@@ -146,53 +123,26 @@ def video(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The result: .mp4; .png or .jpg for a picture.")
     ],
-    detector: Annotated[
-        DetectorName, typer.Option(help="2D keypoint detector; auto takes the best at hand.")
-    ] = DetectorName.auto,
-    detector_weights: Annotated[
-        str | None,
-        typer.Option(help="For hrnet: a name of gridpose models list, or an mmpose .pth file."),
-    ] = None,
-    detector_config: Annotated[
-        str | None,
-        typer.Option(help="For hrnet: mmpose config, by name or file (a Python program: it runs)."),
-    ] = None,
-    person_boxes: Annotated[
-        PersonBoxesName, typer.Option(help="For hrnet: what finds people in a frame.")
-    ] = PersonBoxesName.auto,
-    flip_test: Annotated[
-        bool, typer.Option(help="For hrnet: look at mirrored people too; better, twice the time.")
-    ] = False,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="For hrnet: torch.compile, for long videos.")
-    ] = False,
+    detector: DetectorChoice = DetectorName.auto,
+    detector_weights: DetectorWeights = None,
+    detector_config: DetectorConfig = None,
+    person_boxes: PersonBoxes = PersonBoxesName.auto,
+    flip_test: FlipTest = False,
+    compile_: Compiled = False,
     lifter: LifterFile = "default",
     device: Device = "auto",
     precision: Precision = PrecisionName.fp32,
-    persons: Annotated[str, typer.Option(help="Whom to keep: all, largest, or the N largest.")] = (
-        "all"
-    ),
-    smoothing: Annotated[
-        SmoothingName, typer.Option(help="Temporal filter of keypoints and world poses.")
-    ] = SmoothingName.savgol,
-    repair: Annotated[
-        bool, typer.Option(help="Mend exchanged sides, outliers and short gaps of the detector.")
-    ] = True,
-    constant_bones: Annotated[
-        bool, typer.Option(help="Keep each person's bone lengths constant.")
-    ] = False,
-    gravity: Annotated[
-        GravityName,
-        typer.Option(help="Which way is up: as in a level camera, or as people stand."),
-    ] = GravityName.level,
-    trajectory: Annotated[
-        bool, typer.Option(help="People move through the world, in metres; needs a still camera.")
-    ] = False,
+    persons: PersonsText = "all",
+    smoothing: SmoothingChoice = SmoothingName.savgol,
+    repair: RepairFlag = True,
+    constant_bones: ConstantBones = False,
+    gravity: GravityChoice = GravityName.level,
+    trajectory: Trajectory = False,
     fov: Fov = None,
     start: Annotated[float, typer.Option(help="Second at which to start.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Second at which to stop.")] = None,
-    stride: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Frames handled at once.")] = 8,
+    stride: Stride = 1,
+    batch_size: BatchSize = 8,
     save_poses: Annotated[
         list[Path] | None,
         typer.Option(
@@ -204,8 +154,8 @@ def video(
     resolution: Resolution = None,
     theme: Theme = ThemeChoice.dark,
     trails: Trails = False,
-    audio: Annotated[bool, typer.Option(help="Keep the sound.")] = True,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="x264 quality; lower is better.")] = 22,
+    audio: Audio = True,
+    crf: Crf = 22,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -235,7 +185,7 @@ def video(
         lifter=lifter,
         device=device,
         precision=precision.value,
-        persons=_persons(persons),
+        persons=persons_of(persons),
         smoothing=smoothing.value,
         repair=repair,
         constant_bones=constant_bones,
@@ -386,6 +336,7 @@ def doctor(
 
 
 app.command(name="angles")(angles_command)
+app.command(name="batch")(batch_command)
 app.command(name="export")(export_command)
 app.command(name="render")(render_command)
 app.command(name="train", context_settings=BOTH_SPELLINGS)(train_command)

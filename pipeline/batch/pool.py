@@ -1,0 +1,210 @@
+"""Worker processes on this machine, watched over: who dies or hangs is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+from gridpose.core import GridposeError, MissingError, usable_cores
+from gridpose.pipeline.batch import worker as worker_program
+from gridpose.pipeline.batch.engine import Event
+from gridpose.pipeline.batch.processes import (
+    THREAD_VARIABLES,
+    device_of,
+    end_descendants,
+    graphics_processors,
+)
+from gridpose.pipeline.batch.work import Outcome, Task
+from gridpose.pipeline.batch.worker import Message
+from gridpose.pipeline.job import VideoOptions
+
+GRACE_SECONDS: Final = 120.0
+"""Allowed for every video, on top of what its duration gives it."""
+STALL_SECONDS: Final = 300.0
+"""Who says nothing for so long has stopped working."""
+LOADING_SECONDS: Final = 900.0
+_MOST_DEATHS_IN_A_ROW: Final = 3
+_LOOK_SECONDS: Final = 1.0
+_GOODBYE_SECONDS: Final = 10.0
+
+
+@dataclass
+class _Worker:
+    number: int
+    process: SpawnProcess
+    connection: Connection
+    heard: float
+    """When it last said something, by the monotonic clock."""
+    task: Task | None = None
+    deadline: float | None = None
+    ready: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.number + 1}"
+
+
+@dataclass
+class Pool:
+    """Worker processes, each with models of its own.
+
+    Attributes:
+        options: what the models are loaded for.
+        workers: how many.
+        timeout: seconds of work for a second of video, on top of :data:`GRACE_SECONDS`.
+        stall: seconds of silence after which a worker has stopped working.
+    """
+
+    options: VideoOptions
+    workers: int
+    timeout: float = 60.0
+    stall: float = STALL_SECONDS
+    _all: dict[int, _Worker] = field(default_factory=dict)
+    _deaths: int = 0
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
+        """See :class:`gridpose.pipeline.batch.engine.Engine`."""
+        waiting = deque(tasks)
+        graphics = graphics_processors() if self.options.device == "auto" else 0
+        try:
+            for number in range(min(self.workers, len(waiting))):
+                self._start(number, graphics)
+            while waiting or any(worker.task for worker in self._all.values()):
+                for worker in list(self._all.values()):
+                    if worker.ready and worker.task is None and waiting:
+                        yield from self._send(worker, waiting.popleft())
+                for worker in self._with_news():
+                    yield from self._hear(worker)
+                for worker in list(self._all.values()):
+                    yield from self._watch(worker)
+                    if worker.number not in self._all and (
+                        waiting or any(other.task for other in self._all.values())
+                    ):
+                        self._start(worker.number, graphics)
+            self._dismiss()
+        finally:
+            for worker in list(self._all.values()):
+                self._end(worker)
+
+    def _start(self, number: int, graphics: int) -> None:
+        from dataclasses import replace
+
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        threads = max(1, usable_cores() // self.workers)
+        options = replace(
+            self.options, device=device_of(number, self.options.device, graphics), save_poses=()
+        )
+        process = context.Process(
+            target=worker_program.main,
+            args=(theirs, options, threads),
+            name=f"gridpose-worker-{number + 1}",
+        )
+        # Libraries read these once, when they are loaded.
+        with _environment(dict.fromkeys(THREAD_VARIABLES, str(threads))):
+            process.start()
+        theirs.close()
+        self._all[number] = _Worker(number, process, ours, time.monotonic())
+
+    def _with_news(self) -> list[_Worker]:
+        by_connection = {worker.connection: worker for worker in self._all.values()}
+        return [by_connection[found] for found in wait(list(by_connection), _LOOK_SECONDS)]  # type: ignore[index]
+
+    def _send(self, worker: _Worker, task: Task) -> Iterator[Event]:
+        worker.task, worker.deadline, worker.heard = task, None, time.monotonic()
+        with contextlib.suppress(OSError):  # it has just died, which will be noticed
+            worker.connection.send(task)
+        yield Event("sent", task, worker.name)
+
+    def _hear(self, worker: _Worker) -> Iterator[Event]:
+        try:
+            message: Message = worker.connection.recv()
+        except (EOFError, OSError):
+            worker.process.join(_GOODBYE_SECONDS)
+            return
+        worker.heard = time.monotonic()
+        if message.what == "unable":
+            raise MissingError(message.text)
+        if message.what == "ready":
+            worker.ready, self._deaths = True, 0
+        elif message.what == "started" and message.duration is not None:
+            worker.deadline = worker.heard + GRACE_SECONDS + self.timeout * message.duration
+        elif message.what == "progress" and worker.task is not None:
+            yield Event("progress", worker.task, worker.name, progress=message.progress)
+        elif message.what == "finished" and worker.task is not None:
+            task, worker.task, worker.deadline = worker.task, None, None
+            yield Event("finished", task, worker.name, outcome=message.outcome)
+
+    def _watch(self, worker: _Worker) -> Iterator[Event]:
+        """Notice that a worker has died or hangs; it is then no longer one of ours."""
+        now = time.monotonic()
+        kind = message = ""
+        if not worker.process.is_alive() and not worker.connection.poll():
+            kind, message = "died", _cause_of_death(worker.process.exitcode)
+        elif worker.task is None:
+            if not worker.ready and now - worker.heard > LOADING_SECONDS:
+                kind, message = "timeout", "the models did not load"
+        elif worker.deadline is not None and now > worker.deadline:
+            kind, message = "timeout", "took longer than its duration allows (--timeout)"
+        elif now - worker.heard > self.stall:
+            kind, message = "timeout", f"made no progress for {self.stall:.0f} s"
+        if not kind:
+            return
+        self._end(worker)
+        if worker.task is not None:
+            text = f"{worker.task.source}: {message}"
+            outcome = Outcome(worker.task.path, "failed", kind, text)
+            yield Event("finished", worker.task, worker.name, outcome=outcome)
+        elif not worker.ready:
+            self._deaths += 1
+            if self._deaths >= _MOST_DEATHS_IN_A_ROW:
+                raise GridposeError(f"no worker process gets to work: {message}")
+
+    def _end(self, worker: _Worker) -> None:
+        """Kill a worker and what it started, wherever it is."""
+        if worker.process.pid is not None and worker.process.is_alive():
+            end_descendants(worker.process.pid)
+            worker.process.kill()
+        worker.process.join(_GOODBYE_SECONDS)
+        worker.connection.close()
+        self._all.pop(worker.number, None)
+
+    def _dismiss(self) -> None:
+        """Let workers that have nothing to do end by themselves."""
+        for worker in self._all.values():
+            with contextlib.suppress(OSError):
+                worker.connection.send(None)
+        end = time.monotonic() + _GOODBYE_SECONDS
+        for worker in self._all.values():
+            worker.process.join(max(0.0, end - time.monotonic()))
+
+
+def _cause_of_death(status: int | None) -> str:
+    if status is not None and status < 0:
+        name = signal.Signals(-status).name
+        hint = ", perhaps for want of memory" if -status == signal.SIGKILL else ""
+        return f"the process that worked on it was ended by {name}{hint}"
+    return f"the process that worked on it ended with status {status}"
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

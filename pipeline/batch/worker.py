@@ -1,0 +1,91 @@
+"""A worker process: loads the models once, then does the videos it is sent, one after another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import Final, Literal, NamedTuple
+
+from gridpose.core import GridposeError
+from gridpose.pipeline.batch.processes import end_descendants
+from gridpose.pipeline.batch.work import Models, Outcome, Task, work
+from gridpose.pipeline.job import Progress, VideoOptions
+
+_TELL_SECONDS: Final = 0.5
+_WATCH_SECONDS: Final = 1.0
+
+
+class Message(NamedTuple):
+    """From a worker: ``ready``; ``unable`` (it cannot load its models); ``started`` on a video of
+    ``duration`` seconds; ``progress`` of it; ``finished`` with an ``outcome``.
+    """
+
+    what: Literal["ready", "unable", "started", "progress", "finished"]
+    text: str = ""
+    duration: float | None = None
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+
+
+def main(connection: Connection, options: VideoOptions, threads: int) -> None:
+    """Runs in the worker until the connection ends.
+
+    Args:
+        connection: to the parent: tasks come in, :class:`Message` go out.
+        options: for which to load the models.
+        threads: how many each library may use.
+    """
+    # Ctrl-C reaches the whole terminal; the parent says what becomes of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="watch").start()
+    _limit_threads(threads)
+    try:
+        models = Models(options)
+    except GridposeError as error:
+        connection.send(Message("unable", str(error)))
+        return
+    with models:
+        connection.send(Message("ready", models.detector.reason))
+        while True:
+            try:
+                task: Task | None = connection.recv()
+            except EOFError:
+                return
+            if task is None:
+                return
+            connection.send(Message("finished", outcome=_work(task, models, connection)))
+
+
+def _work(task: Task, models: Models, connection: Connection) -> Outcome:
+    told = 0.0
+
+    def on_start(duration: float | None) -> None:
+        connection.send(Message("started", duration=duration))
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= _TELL_SECONDS:
+            told = now
+            connection.send(Message("progress", progress=progress))
+
+    return work(task, models, on_start, on_progress)
+
+
+def _limit_threads(threads: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def _end_with(parent: int) -> None:
+    """End this process, and what it started, when the parent has ended, however it did."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    end_descendants(os.getpid())
+    os._exit(1)
