@@ -60,10 +60,11 @@ class BatchOptions:
     @property
     def digest(self) -> str:
         """Equal for options that give the same results."""
+        from gridpose.detectors.options import HRNetOptions
+
+        video = replace(self.video, hrnet=self.video.hrnet or HRNetOptions())
         shaping = {
-            name: value
-            for name, value in replace(self.video, save_poses=()).to_dict().items()
-            if name not in _NOT_SHAPING
+            name: value for name, value in video.to_dict().items() if name not in _NOT_SHAPING
         }
         content = json.dumps([shaping, self.render], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

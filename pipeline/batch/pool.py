@@ -29,7 +29,7 @@ from gridpose.pipeline.job import VideoOptions
 
 GRACE_SECONDS: Final = 120.0
 """Allowed for every video, on top of what its duration gives it."""
-STALL_SECONDS: Final = 300.0
+STALL_SECONDS: Final = 600.0
 """Who says nothing for so long has stopped working."""
 LOADING_SECONDS: Final = 900.0
 _MOST_DEATHS_IN_A_ROW: Final = 3
@@ -47,6 +47,8 @@ class _Worker:
     task: Task | None = None
     deadline: float | None = None
     ready: bool = False
+    lost: bool = False
+    """Whether its end of the connection is closed, as when it has died."""
 
     @property
     def name(self) -> str:
@@ -129,7 +131,7 @@ class Pool:
         try:
             message: Message = worker.connection.recv()
         except (EOFError, OSError):
-            worker.process.join(_GOODBYE_SECONDS)
+            worker.lost = True
             return
         worker.heard = time.monotonic()
         if message.what == "unable":
@@ -148,7 +150,8 @@ class Pool:
         """Notice that a worker has died or hangs; it is then no longer one of ours."""
         now = time.monotonic()
         kind = message = ""
-        if not worker.process.is_alive() and not worker.connection.poll():
+        if worker.lost:
+            worker.process.join(_GOODBYE_SECONDS)
             kind, message = "died", _cause_of_death(worker.process.exitcode)
         elif worker.task is None:
             if not worker.ready and now - worker.heard > LOADING_SECONDS:
