@@ -156,7 +156,7 @@ def batch_command(
     """  # noqa: D301
     from gridpose.detectors.options import HRNetOptions
     from gridpose.pipeline.batch import BatchOptions, run_batch
-    from gridpose.pipeline.batch.display import BatchDisplay
+    from gridpose.pipeline.batch.display import BatchDisplay, printable
     from gridpose.pipeline.console import Console
     from gridpose.pipeline.job import VideoOptions
 
@@ -203,7 +203,7 @@ def batch_command(
     for warning in result.warnings:
         console.warn(warning)
     if dry_run:
-        lines = [f"{what}: {path}" for path, what in result.planned.items()]
+        lines = [f"{what}: {printable(path)}" for path, what in result.planned.items()]
         console.result({"planned": result.planned}, "\n".join([*lines, f"{len(lines)} videos"]))
         return
     _tell_failures(console_table(result), quiet)
@@ -217,7 +217,9 @@ def batch_command(
 
 def console_table(result: BatchResult) -> list[str]:
     """A line for each video that failed; of many, the first ones."""
-    rows = [f"failed ({entry.kind}): {entry.message}" for entry in result.failed]
+    from gridpose.pipeline.batch.display import printable
+
+    rows = [f"failed ({entry.kind}): {printable(entry.message or '')}" for entry in result.failed]
     if len(rows) > _MOST_ROWS:
         rows = [*rows[:_MOST_ROWS], f"... and {len(rows) - _MOST_ROWS} more: see the report"]
     return rows

@@ -250,6 +250,13 @@ def test_dry_run_changes_nothing(folder, tmp_path, invoke):
     told = invoke("batch", folder, "-o", tmp_path / "out", "--dry-run", "--json")
     assert told.exit_code == 0
     assert set(json.loads(told.stdout)["planned"].values()) == {"done before"}
+    for name in ODD_NAMES:
+        (folder / name).write_bytes(b"x")
+    told = invoke("batch", folder, "-o", tmp_path / "out", "--dry-run")
+    assert told.exit_code == 0
+    # A line each, whatever is in the names.
+    assert len(told.stdout.splitlines()) == 3 + len(ODD_NAMES) + 1
+    told.stdout.encode()
 
 
 # The journal -------------------------------------------------------------------------------------

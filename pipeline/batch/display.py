@@ -98,6 +98,4 @@ def described(outcome: Outcome) -> str:
 
 def printable(text: str) -> str:
     """``text`` in one line that every terminal can show: names may have any bytes in them."""
-    return text.encode(
-        "unicode_escape" if not text.isprintable() else "utf-8", "backslashreplace"
-    ).decode("utf-8", "replace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

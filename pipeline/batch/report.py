@@ -31,6 +31,7 @@ h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
 td { vertical-align: top; overflow-wrap: anywhere; }
+td:nth-child(2) { white-space: nowrap; }
 .n { text-align: right; white-space: nowrap; }
 .failed { color: var(--bad); font-weight: 600; }
 .done { color: var(--good); }
