@@ -70,6 +70,15 @@ def graphics_processors() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def limit_threads(count: int) -> None:
+    """Let PyTorch and OpenCV use so many threads in this process."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+
+
 def device_of(worker: int, wanted: str, graphics: int) -> str:
     """The device of a worker by its number: with several graphics processors one for each."""
     if wanted != "auto" or not graphics:

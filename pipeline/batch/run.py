@@ -204,7 +204,7 @@ def _engine(options: BatchOptions) -> Engine:
     if options.engine == "ray":
         from gridpose.pipeline.batch.ray_engine import RayEngine
 
-        return RayEngine(options.video, options.address, options.workers)
+        return RayEngine(options.video, options.address, options.workers, options.timeout)
     from gridpose.pipeline.batch.pool import Pool
     from gridpose.pipeline.batch.processes import default_workers
 

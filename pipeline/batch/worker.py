@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Final, Literal, NamedTuple
 
 from gridpose.core import GridposeError
-from gridpose.pipeline.batch.processes import end_descendants
+from gridpose.pipeline.batch.processes import end_descendants, limit_threads
 from gridpose.pipeline.batch.work import Models, Outcome, Task, work
 from gridpose.pipeline.job import Progress, VideoOptions
 
@@ -41,7 +41,7 @@ def main(connection: Connection, options: VideoOptions, threads: int) -> None:
     # Ctrl-C reaches the whole terminal; the parent says what becomes of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="watch").start()
-    _limit_threads(threads)
+    limit_threads(threads)
     try:
         models = Models(options)
     except GridposeError as error:
@@ -73,14 +73,6 @@ def _work(task: Task, models: Models, connection: Connection) -> Outcome:
             connection.send(Message("progress", progress=progress))
 
     return work(task, models, on_start, on_progress)
-
-
-def _limit_threads(threads: int) -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
 
 
 def _end_with(parent: int) -> None:
