@@ -3,37 +3,78 @@
 Only the ``ffmpeg`` program itself is needed (imageio-ffmpeg's has no ffprobe beside it). Facts
 about a stream are read from the ``showinfo`` filter on its first frame, which sees it decoded,
 turned upright and scaled, as we do.
+
+Files are taken to be hostile: which formats ffmpeg may take them for, how large their pictures may
+be, how much memory and time it may use and how much of what it says is kept are all limited.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote, unquote_to_bytes
 
 import ffmpeg
 
-from gridpose.core import InputError, MissingError
+from gridpose.core import InputError, MissingError, usable_cores
 
-PROBE_SECONDS = 60
+PROBE_SECONDS = 60.0
+MAX_PIXELS = 1 << 26
+MAX_SIDE = 1 << 14
+"""Pixels of a picture and of its sides at most: 8K twice over, and what H.264 can be written."""
+MEMORY_BYTES = 6 << 30
+"""What ffmpeg may allocate while decoding; 8K takes it 2 GiB, and 3 GiB with all threads."""
+_MAX_THREADS = 8
+_FORMATS = (
+    *("mov", "matroska", "avi", "flv", "live_flv", "kux", "asf", "asf_o", "rm", "ivr", "ogg"),
+    *("mpegts", "mpeg", "mpegvideo", "wtv", "ty", "pva", "pmp", "nsv", "nuv", "nut", "swf"),
+    *("mxf", "mxg", "gxf", "lxf", "dv", "dnxhd", "r3d", "cine", "mlv", "yuv4mpegpipe", "lmlm4"),
+    *("h261", "h263", "h264", "hevc", "vvc", "evc", "m4v", "vc1", "ivf", "obu", "av1", "dirac"),
+    *("cavsvideo", "avs2", "avs3", "mjpeg", "smjpeg", "dhav", "ifv", "hxvs", "luodat"),
+    *("gif", "apng", "webp_anim", "jpegxl_anim"),
+    *("mp3", "aac", "ac3", "flac", "wav"),  # for saying that there is only sound
+)
+"""Formats whose files hold all of a video themselves.
+
+Playlists of all sorts, sequences of pictures, subtitles and scripts are not among them: they make
+ffmpeg read other files or fetch something, or turn any text into a film.
+"""
 _TICK_RATE = 100
 """A frame rate from here on that is also the clock's rate is doubted."""
+_ADDRESS = "file:"
 _MEASURED_FRAMES = 60
 _FALLBACK_RATE = Fraction(25)
 _PIPE_BYTES = 1 << 20
-_TIME_BASE = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
-_FRAME = re.compile(r"n: *\d+ +pts: *(-?\d+|NOPTS).* sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
-_CONTAINER = re.compile(r"Input #0, (\S+), from ")
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_LINE_BYTES = 8192
+_KEPT_FACTS = 2000
+_KEPT_PROBLEMS = 100
+# Of digits as many as ffmpeg writes: Python refuses to convert thousands of them.
+_TIME_BASE = re.compile(
+    r"^\[(?!info\]).*\] config in time_base: (\d{1,10})/(\d{1,10})"
+    r", frame_rate: (\d{1,10})/(\d{1,10})",
+    re.M,
+)
+_FRAME = re.compile(
+    r"n: *(\d{1,10}) +pts: *(-?\d{1,20}|NOPTS) .*"
+    r" sar:(\d{1,10})/(\d{1,10}) s:(\d{1,10})x(\d{1,10}) "
+)
+_CONTAINER = re.compile(r"^\[info\] Input #0, (\S+), from ", re.M)
+_DURATION = re.compile(r"^\[info\]   Duration: (\d{1,15}):(\d\d):(\d\d(?:\.\d{1,9})?)", re.M)
 _AUDIO = re.compile(r"Stream #\d+:\d+.*: Audio: (\w+)")
+_FACT = re.compile(r"\[info\] (?:Input #0, |  Duration: | +Stream #)")
+_TOO_LARGE = re.compile(r"Picture size ([1-9]\d*x[1-9]\d*) (?:exceeds|is invalid)")
 _PREFIX = re.compile(r"^(?:\[[^]]*\] )*\[(info|warning|error|fatal|panic|verbose)\] ")
 
 
@@ -57,10 +98,11 @@ def ffmpeg_program() -> str:
         ) from error
 
 
-def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end for what it says."""
-    return subprocess.run(
-        arguments,
+@lru_cache(maxsize=4)
+def ffmpeg_version(program: str) -> tuple[int, int] | None:
+    """(major, minor), or None for builds named otherwise (nightlies, which are recent)."""
+    asked = subprocess.run(
+        [program, "-hide_banner", "-version"],
         capture_output=True,
         text=True,
         errors="replace",
@@ -68,13 +110,7 @@ def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         check=False,
         stdin=subprocess.DEVNULL,
     )
-
-
-@lru_cache(maxsize=4)
-def ffmpeg_version(program: str) -> tuple[int, int] | None:
-    """(major, minor), or None for builds named otherwise (nightlies, which are recent)."""
-    banner = _ask([program, "-hide_banner", "-version"]).stdout
-    match = re.match(r"ffmpeg version n?(\d+)\.(\d+)", banner)
+    match = re.match(r"ffmpeg version n?(\d+)\.(\d+)", asked.stdout)
     return (int(match[1]), int(match[2])) if match else None
 
 
@@ -86,25 +122,44 @@ def keep_every_frame(program: str) -> dict[str, str]:
     return {"fps_mode": "passthrough"}
 
 
+def address(file: Path) -> str:
+    """A file for ffmpeg-python, until :func:`command`; its bytes quoted, as it needs proper text.
+
+    Behind ``file:``, ffmpeg takes no name for an option, a protocol or anything else.
+    """
+    return _ADDRESS + quote(os.fsencode(file.absolute()))
+
+
 def open_input(file: Path, start: float | None = None, end: float | None = None) -> Any:
     """An ffmpeg-python input node.
 
-    The name goes in as a ``file:`` address and other protocols are off, so that neither a strange
-    name nor a playlist can make ffmpeg fetch anything.
+    Protocols other than ``file:`` are off, as are formats that lead to other files, so that no
+    playlist can make ffmpeg fetch anything.
     """
-    options: dict[str, Any] = {"protocol_whitelist": "file,pipe"}
+    options: dict[str, Any] = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(_FORMATS),
+        "max_pixels": MAX_PIXELS,
+        # Every thread has pictures of its own. This is ffmpeg's choice, but for the maximum.
+        "threads": min(usable_cores() + 1, _MAX_THREADS),
+    }
     if start:
         options["ss"] = f"{start:.6f}"
     if end is not None:
         options["to"] = f"{end:.6f}"
-    return ffmpeg.input(f"file:{file.absolute()}", **options)
+    return ffmpeg.input(address(file), **options)
 
 
 def command(output: Any, program: str) -> list[str]:
     """Argument list of an ffmpeg-python output node, logging with levels and without statistics."""
     arguments = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
     compiled: list[str] = output.global_args(*arguments).compile(cmd=program)
-    return compiled
+    return [
+        _ADDRESS + os.fsdecode(unquote_to_bytes(text.removeprefix(_ADDRESS)))
+        if text.startswith(_ADDRESS)
+        else text
+        for text in compiled
+    ]
 
 
 @dataclass(frozen=True)
@@ -130,17 +185,23 @@ class StreamInfo:
         return None if self.duration is None else max(1, round(self.duration * self.fps))
 
 
-def frame_pts(line: str) -> int | None:
-    """The presentation timestamp in a showinfo line, or None for any other line."""
-    match = _FRAME.search(line)
-    if match is None or match[1] == "NOPTS":
+def frame_stamp(line: str) -> tuple[int, int | None] | None:
+    """Number and timestamp of the frame in a line of showinfo; None for any other line.
+
+    Frames are counted from 0, and from 0 again where the size changes.
+    """
+    match = _match_frame(line)
+    if match is None:
         return None
-    return int(match[1])
+    return int(match[1]), None if match[2] == "NOPTS" else int(match[2])
 
 
-def is_frame_line(line: str) -> bool:
-    """Whether showinfo wrote this line for a frame."""
-    return "showinfo" in line and _FRAME.search(line) is not None
+def _match_frame(line: str) -> re.Match[str] | None:
+    # What a file says of itself comes in lines that begin with "[info]" or, from the second line
+    # of a text on, with spaces.
+    if not line.startswith("[") or line.startswith("[info]") or "showinfo" not in line:
+        return None
+    return _FRAME.search(line)
 
 
 def problem_text(line: str) -> str | None:
@@ -155,22 +216,29 @@ def probe(file: Path) -> StreamInfo:
     """Decode the first frame of a video and read off its facts.
 
     Raises:
-        InputError: not a video, no video stream, or nothing that decodes.
+        InputError: not a video, no video stream, too large pictures, or nothing that decodes.
         MissingError: no ffmpeg.
     """
-    log = _log_of_frames(file, 1)
-    base, frame = _TIME_BASE.search(log), _FRAME.search(log)
+    deadline = time.monotonic() + PROBE_SECONDS
+    lines = _log_of_frames(file, 1, deadline)
+    log = "\n".join(lines)
+    base = _TIME_BASE.search(log)
+    frame = next(filter(None, map(_match_frame, lines)), None)
     if base is None or frame is None:
+        if time.monotonic() > deadline:
+            raise InputError(f"{file}: ffmpeg found no frame in {PROBE_SECONDS:g} s")
         raise InputError(f"{file}: {_why_no_frame(log)}")
-    sar_width, sar_height = int(frame[2]), int(frame[3])
-    width, height = int(frame[4]), int(frame[5])
+    sar_width, sar_height = int(frame[3]), int(frame[4])
+    width, height = int(frame[5]), int(frame[6])
     if sar_width > 0 and sar_height > 0 and sar_width != sar_height:
         width = max(1, round(width * sar_width / sar_height))
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise InputError(f"{file}: {_too_large(f'{width}x{height}')}")
     time_base = Fraction(int(base[1]), max(1, int(base[2])))
     rate = Fraction(int(base[3]), max(1, int(base[4])))
     if not 0 < rate <= 1000 or (rate >= _TICK_RATE and rate * time_base == 1):
         # Of some variable-rate videos (browsers' WebM, GIF) ffmpeg knows nothing but the clock.
-        rate = _measured_rate(file, time_base)
+        rate = _measured_rate(file, time_base, deadline)
     container, duration = _CONTAINER.search(log), _DURATION.search(log)
     audio = _AUDIO.search(log)
     return StreamInfo(
@@ -188,8 +256,8 @@ def probe(file: Path) -> StreamInfo:
     )
 
 
-def _log_of_frames(file: Path, count: int) -> str:
-    """What ffmpeg says while it decodes the first frames of a video."""
+def _log_of_frames(file: Path, count: int, deadline: float) -> list[str]:
+    """What ffmpeg says, until a monotonic time, of the first frames of a video while decoding."""
     program = ffmpeg_program()
     output = open_input(file).output(
         "-",
@@ -199,16 +267,42 @@ def _log_of_frames(file: Path, count: int) -> str:
         vframes=count,
         **keep_every_frame(program),
     )
+    process = subprocess.Popen(
+        command(output, program),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    log = _FactReader(process.stderr)
     try:
-        return _ask(command(output, program)).stderr
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"{file}: ffmpeg found no frame in {PROBE_SECONDS} s") from error
+        limit_memory(process)
+        log.join(max(0.0, deadline - time.monotonic()))
+    finally:
+        process.kill()
+        process.wait()
+        log.join()
+        process.stderr.close()
+    return [*log.facts, *log.first_problems]
 
 
-def _measured_rate(file: Path, time_base: Fraction) -> Fraction:
+def limit_memory(process: subprocess.Popen[bytes]) -> None:
+    """Let ffmpeg allocate no more than :data:`MEMORY_BYTES` from now on, where the system can."""
+    if sys.platform == "linux":
+        import resource
+
+        with contextlib.suppress(OSError):  # it has ended by now
+            present = resource.prlimit(process.pid, resource.RLIMIT_DATA)
+            finite = [limit for limit in present if limit != resource.RLIM_INFINITY]
+            limit = min([MEMORY_BYTES, *finite])
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (limit, limit))
+
+
+def _measured_rate(file: Path, time_base: Fraction, deadline: float) -> Fraction:
     """Mean rate of the first frames by their presentation times."""
-    lines = _log_of_frames(file, _MEASURED_FRAMES).splitlines()
-    times = [pts * time_base for line in lines if (pts := frame_pts(line)) is not None]
+    lines = _log_of_frames(file, _MEASURED_FRAMES, deadline)
+    stamps = filter(None, map(frame_stamp, lines))
+    times = [pts * time_base for _, pts in stamps if pts is not None]
     if len(times) < 2 or times[-1] <= times[0]:
         return _FALLBACK_RATE
     mean = (len(times) - 1) / (times[-1] - times[0])
@@ -217,11 +311,22 @@ def _measured_rate(file: Path, time_base: Fraction) -> Fraction:
 
 def _why_no_frame(log: str) -> str:
     """One clear sentence from ffmpeg's log of a file without a decodable frame."""
+    if "Format not on whitelist" in log:
+        return "not a video file (a playlist, picture or text, or a format that is not read)"
     if "Invalid data found when processing input" in log and "Input #0" not in log:
         return f"not a video file that ffmpeg can read ({first_problem(log)})"
     if "matches no streams" in log:
         return "has no video in it (only sound or data)"
+    if too_large := _TOO_LARGE.search(log):
+        return _too_large(too_large[1])
     return f"no frame of it can be decoded ({first_problem(log)})"
+
+
+def _too_large(size: str) -> str:
+    return (
+        f"its pictures are too large: {size} pixels "
+        f"(at most {MAX_SIDE} a side and {MAX_PIXELS / 1e6:.0f} million in all)"
+    )
 
 
 def first_problem(log: str) -> str:
@@ -242,7 +347,10 @@ def widen_pipe(stream: IO[bytes]) -> None:
 
 
 class LogReader(threading.Thread):
-    """Drains a process's stderr, so that it never blocks, and keeps the last lines."""
+    """Drains a process's stderr, so that it never blocks, and keeps the last lines.
+
+    Of lines without end the beginning counts.
+    """
 
     def __init__(self, stream: IO[bytes], keep: int = 200) -> None:
         super().__init__(daemon=True, name="ffmpeg-log")
@@ -251,8 +359,11 @@ class LogReader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        for raw in self._stream:
-            self.handle(raw.decode(errors="replace").rstrip())
+        begins = True
+        while raw := self._stream.readline(_LINE_BYTES):
+            if begins:
+                self.handle(raw.decode(errors="replace").rstrip())
+            begins = raw.endswith(b"\n")
 
     def handle(self, line: str) -> None:
         """Called in the reading thread for every line."""
@@ -262,3 +373,21 @@ class LogReader(threading.Thread):
         """Error messages so far, without repetitions."""
         texts = (problem_text(line) for line in list(self._lines))
         return list(dict.fromkeys(text for text in texts if text))
+
+
+class _FactReader(LogReader):
+    """Keeps the first lines of those that tell something; tags and chapters may be endless."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.facts: list[str] = []
+        self.first_problems: list[str] = []
+        super().__init__(stream)
+
+    def handle(self, line: str) -> None:
+        if problem_text(line) is not None:
+            if len(self.first_problems) < _KEPT_PROBLEMS:
+                self.first_problems.append(line)
+        elif len(self.facts) < _KEPT_FACTS and (
+            _FACT.match(line) or _TIME_BASE.match(line) or frame_stamp(line)
+        ):
+            self.facts.append(line)

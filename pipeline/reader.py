@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,9 +21,9 @@ from gridpose.pipeline.ffmpeg import (
     StreamInfo,
     command,
     ffmpeg_program,
-    frame_pts,
-    is_frame_line,
+    frame_stamp,
     keep_every_frame,
+    limit_memory,
     open_input,
     probe,
     widen_pipe,
@@ -31,6 +32,8 @@ from gridpose.pipeline.priority import spawn
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 _LOG_WAIT_SECONDS = 10.0
+_STALL_SECONDS = 120.0
+_TICK_SECONDS = 0.5
 _BROKEN_SECONDS = 1.0
 """Frames that step back farther than this have a broken timestamp before them."""
 _SEEKLESS = frozenset({"mpegts", "mpeg", "h264", "hevc"})
@@ -47,22 +50,39 @@ class Frame:
 
 
 class _TimestampLog(LogReader):
-    """Hands on the timestamp of every frame that ffmpeg lets through, in order."""
+    """Hands on the timestamp of every frame that ffmpeg lets through.
+
+    Threads in ffmpeg may write into each other's lines, so one may be missing now and then.
+    """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._timestamps: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._stamps: queue.SimpleQueue[tuple[int, int | None] | None] = queue.SimpleQueue()
+        self._next: tuple[int, int | None] | None = (-1, None)
+        self._last = -1
+        self._first = 0
         super().__init__(stream)
 
-    def next_timestamp(self) -> int | None:
-        """Of the next frame; None where it has none."""
-        try:
-            return self._timestamps.get(timeout=_LOG_WAIT_SECONDS)
-        except queue.Empty:
-            return None
+    def timestamp(self, index: int) -> int | None:
+        """Of a frame, which is none before that of the last call; None where it has none."""
+        while self._next is not None and self._next[0] < index:
+            try:
+                self._next = self._stamps.get(timeout=_LOG_WAIT_SECONDS)
+            except queue.Empty:
+                return None
+        return self._next[1] if self._next is not None and self._next[0] == index else None
+
+    def run(self) -> None:
+        super().run()
+        self._stamps.put(None)
 
     def handle(self, line: str) -> None:
-        if is_frame_line(line):
-            self._timestamps.put(frame_pts(line))
+        stamp = frame_stamp(line)
+        if stamp is not None:
+            number, pts = stamp
+            if self._first + number <= self._last:  # counted from 0 again
+                self._first = self._last + 1 - number
+            self._last = self._first + number
+            self._stamps.put((self._last, pts))
         elif "showinfo" not in line:
             super().handle(line)
 
@@ -97,11 +117,46 @@ class _Clock:
         return time
 
 
+class _Watchman(threading.Thread):
+    """Kills a child process that keeps us waiting for a frame; a context manager.
+
+    Only time in which this program ran counts: it may have been suspended, and the child not.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        super().__init__(daemon=True, name="ffmpeg-watchman")
+        self._process, self._seconds = process, seconds
+        self._done = threading.Event()
+        self.waits = False
+        """Whether somebody waits for a frame; to be set by them."""
+        self.frames = 0
+        """How many came; to be counted by whom they reach."""
+        self.stalled = False
+
+    def run(self) -> None:
+        waited, frames = 0.0, 0
+        while not self._done.wait(_TICK_SECONDS):
+            waited = waited + _TICK_SECONDS if self.waits and self.frames == frames else 0.0
+            frames = self.frames
+            if waited >= self._seconds:
+                self.stalled = True
+                self._process.kill()
+                return
+
+    def __enter__(self) -> _Watchman:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
+
+
 class VideoReader:
     """Iterates over the frames of a video, one in memory at a time; a context manager.
 
     Args:
-        file: any video that ffmpeg can read.
+        file: a video in any usual container; it may be damaged or hostile.
         start: seconds to skip at the beginning.
         end: second at which to stop.
         stride: take every n-th frame.
@@ -181,23 +236,33 @@ class VideoReader:
             stderr=subprocess.PIPE,
         )
         self._process, self._closed = process, False
+        limit_memory(process)
         assert process.stdout is not None
         assert process.stderr is not None
         widen_pipe(process.stdout)
         log = _TimestampLog(process.stderr)
         clock = _Clock(sought, self.info.time_base, float(1 / self.fps), self.start)
+        # What is skipped has to be decoded, too.
+        watchman = _Watchman(process, _STALL_SECONDS + self.start + float(1 / self.fps))
         index = 0
         try:
-            while True:
-                image = np.empty((height, width, 3), np.uint8)
-                if not _read_exactly(process.stdout, image.data.cast("B")):
-                    break
-                yield Frame(index, clock.time(log.next_timestamp()), image)
-                index += 1
-            process.wait()
+            with watchman:
+                while True:
+                    image = np.empty((height, width, 3), np.uint8)
+                    watchman.waits = True
+                    if not _read_exactly(process.stdout, image.data.cast("B")):
+                        break
+                    watchman.waits = False
+                    watchman.frames += 1
+                    yield Frame(index, clock.time(log.timestamp(index)), image)
+                    index += 1
+                process.wait()
             log.join()
             if not self._closed:
-                self._report(log.problems(), index, process.returncode)
+                problems = log.problems()
+                if watchman.stalled:
+                    problems = ["it came to a standstill", *problems]
+                self._report(problems, index, process.returncode)
         finally:
             self.close()
             process.stdout.close()

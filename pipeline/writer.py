@@ -14,7 +14,14 @@ import cv2
 import ffmpeg
 
 from gridpose.core import GridposeError, ImageArray, MissingError
-from gridpose.pipeline.ffmpeg import LogReader, command, ffmpeg_program, open_input, widen_pipe
+from gridpose.pipeline.ffmpeg import (
+    LogReader,
+    address,
+    command,
+    ffmpeg_program,
+    open_input,
+    widen_pipe,
+)
 from gridpose.pipeline.priority import spawn
 from gridpose.storage import partial_name
 
@@ -96,7 +103,7 @@ class VideoWriter:
             streams.append(open_input(audio_from, audio_start, audio_end)["a:0"])
             options["acodec"] = "copy" if audio_codec in _MP4_AUDIO else "aac"
             options["max_muxing_queue_size"] = 9999
-        output = ffmpeg.output(*streams, f"file:{self._partial.absolute()}", **options)
+        output = ffmpeg.output(*streams, address(self._partial), **options)
         arguments = command(output.overwrite_output(), program)
         arguments.remove("-nostdin")
         self._process = spawn(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -86,10 +87,9 @@ class RayEngine:
 
     def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Looking for a cluster that is not there would otherwise take minutes.
-        os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", str(_CONNECT_SECONDS))
         threads = dict.fromkeys(THREAD_VARIABLES, "1")
         try:
+            _knock(self._address)
             self._ray.init(
                 address="local" if self._address is None else self._address,
                 include_dashboard=None if self._address else False,
@@ -117,10 +117,8 @@ class RayEngine:
         )
 
     def _graphics(self) -> bool:
-        wanted = self._options.device
-        return wanted.startswith("cuda") or (
-            wanted == "auto" and self._ray.cluster_resources().get("GPU", 0) >= 1
-        )
+        there = self._ray.cluster_resources().get("GPU", 0) >= 1
+        return there and self._options.device != "cpu"
 
     def _most(self) -> int:
         """How many tasks may be with Ray now; machines may have come or gone."""
@@ -144,6 +142,17 @@ class RayEngine:
             text = f"{task.source}: lost with its process or machine ({type(error).__name__})"
             return Outcome(task.path, "failed", "died", text)
         return outcome
+
+
+def _knock(address: str | None) -> None:
+    """Find out at once whether anybody is there; Ray itself tries for many minutes.
+
+    Raises:
+        OSError: nobody is.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 def run_task(task: Task, options: VideoOptions, timeout: float) -> Outcome:
