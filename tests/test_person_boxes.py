@@ -273,7 +273,7 @@ def test_failure_to_open_gives_standard_error_back(monkeypatch):
             opened.append(self)
 
     monkeypatch.setattr(blazepose, "Landmarker", Failing)
-    monkeypatch.setattr(blazepose.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(blazepose, "usable_cores", lambda: 2)
     before = os.fstat(2)
     with pytest.raises(RuntimeError, match="out of memory"):
         BlazePosePersons()
