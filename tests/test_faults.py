@@ -9,15 +9,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 faults = pytest.importorskip("faults")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-QUICK = ("worker", "parent")
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_nothing_is_lost(name):
-    assert faults.inject(name).wrong == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(faults.FAULTS) - set(QUICK)))
-def test_nothing_is_lost_either(name):
+@pytest.mark.parametrize("name", faults.FAULTS)
+def test_nothing_is_lost(name):
     assert faults.inject(name).wrong == []
