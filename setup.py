@@ -1,7 +1,8 @@
-"""The one build step that pyproject.toml cannot say: fetching three.js for the HTML viewer.
+"""What pyproject.toml cannot say: fetching what a wheel carries and the repository does not.
 
-It is pinned, verified and taken from the npm registry with the standard library alone, so that
-isolated builds need nothing but setuptools. A checkout that has the files builds offline.
+BlazePose's networks come from MediaPipe's packages on PyPI and npm, three.js for the HTML viewer
+from npm. All is pinned and verified. Without npm's registry the build goes on without what only npm
+has; a checkout that has the files builds offline.
 """
 
 from __future__ import annotations
@@ -12,44 +13,106 @@ import hashlib
 import http.client
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-VERSION = "0.170.0"
-"""The last version whose minified module is one file."""
-SHA512 = "FQK+LEpYc0fBD+J8g6oSEyyNzjp+Q7Ks1C568WWaoMRLW+TkNNWmenWeGgJjV105Gd+p/2ql1ZcjYvNiPZBhuQ=="
-"""Of the tarball, in base64 as npm writes it."""
-MEMBERS = {
-    "three.module.min.js": "package/build/three.module.min.js",
-    "OrbitControls.js": "package/examples/jsm/controls/OrbitControls.js",
-    "LICENSE": "package/LICENSE",
-}
-VENDOR = Path(__file__).resolve().parent / "visualize" / "viewer" / "vendor"
+ROOT = Path(__file__).resolve().parent
 STAMP = "VERSION"
 ATTEMPTS = 4
 SECONDS_BETWEEN = 2.0
 
 
-def tarball_url() -> str:
-    """Where three.js is: on npm's registry, or the mirror that npm is told to use."""
+@dataclass(frozen=True)
+class Package:
+    """Files of one version of a package.
+
+    ``members`` maps names in ``folder`` to names in the package. ``stamp`` is the file that notes,
+    last of all, that they are complete: files of two versions are never taken for one.
+    """
+
+    name: str
+    version: str
+    folder: Path
+    members: Mapping[str, str]
+    stamp: str
+
+    def is_complete(self, folder: Path) -> bool:
+        stamp = folder / self.stamp
+        there = all((folder / name).is_file() for name in self.members)
+        return there and stamp.is_file() and stamp.read_text().strip() == self.version
+
+
+BLAZEPOSE = ROOT / "detectors" / "blazepose" / "vendor"
+# 0.170.0 is the last version whose minified module is one file.
+THREE = Package(
+    "three",
+    "0.170.0",
+    ROOT / "visualize" / "viewer" / "vendor",
+    {
+        "three.module.min.js": "package/build/three.module.min.js",
+        "OrbitControls.js": "package/examples/jsm/controls/OrbitControls.js",
+        "LICENSE": "package/LICENSE",
+    },
+    STAMP,
+)
+# 0.10.21 is the last version whose wheel carries networks.
+MEDIAPIPE = Package(
+    "mediapipe",
+    "0.10.21",
+    BLAZEPOSE,
+    {
+        "pose_detection.tflite": "mediapipe/modules/pose_detection/pose_detection.tflite",
+        "pose_landmark_full.tflite": "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
+        "LICENSE": "mediapipe-0.10.21.dist-info/LICENSE",
+    },
+    STAMP,
+)
+POSE = Package(
+    "@mediapipe/pose",
+    "0.5.1675469404",
+    BLAZEPOSE,
+    {"pose_landmark_heavy.tflite": "package/pose_landmark_heavy.tflite"},
+    f"{STAMP}-heavy",
+)
+# Of npm's tarballs, in base64 as npm writes it.
+SHA512 = {
+    "three": "FQK+LEpYc0fBD+J8g6oSEyyNzjp+Q7Ks1C568WWaoMRLW+TkNNWmenWeGgJjV105Gd+p/2ql1ZcjYvNiPZBhuQ==",
+    "@mediapipe/pose": "DFZsNWTsSphRIZppnUCuunzBiHP2FdJXR9ehc7mMi4KG+oPaOH0Em3d6kr7Py+TSyTXC1doH88KcF28k2sBxsQ==",
+}
+# Of the wheel for Linux and Python 3.12, of which only the networks are taken.
+MEDIAPIPE_SHA256 = "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5"
+MEDIAPIPE_TAGS = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.12")
+
+
+class FetchError(Exception):
+    """What cannot be had, and why, in one clause."""
+
+
+def tarball_url(package: Package) -> str:
+    """Where a package is: on npm's registry, or the mirror that npm is told to use."""
     names = ("npm_config_registry", "NPM_CONFIG_REGISTRY")
     told = [os.environ[name] for name in names if os.environ.get(name)]
     registry = (told or ["https://registry.npmjs.org"])[0].rstrip("/")
-    return f"{registry}/three/-/three-{VERSION}.tgz"
+    return f"{registry}/{package.name}/-/{package.name.rpartition('/')[2]}-{package.version}.tgz"
 
 
-def download(url: str) -> bytes:
-    """The tarball, verified.
+def download(url: str, sha512: str) -> bytes:
+    """The file at an address, verified.
 
     Raises:
-        SystemExit: it cannot be had, in one sentence.
+        FetchError: it cannot be had.
     """
     problem = ""
     for attempt in range(ATTEMPTS):
@@ -67,12 +130,10 @@ def download(url: str) -> bytes:
             if isinstance(error, ValueError):
                 break  # not an address at all
         else:
-            if base64.b64encode(hashlib.sha512(content).digest()).decode() == SHA512:
+            if base64.b64encode(hashlib.sha512(content).digest()).decode() == sha512:
                 return content
             problem = "what arrives is not that file (its sha512 differs)"
-    raise SystemExit(
-        f"error: gridpose's HTML viewer needs three.js, and {url} cannot be fetched: {problem}"
-    )
+    raise FetchError(f"{url} cannot be fetched: {problem}")
 
 
 def write(file: Path, content: bytes) -> None:
@@ -89,31 +150,84 @@ def write(file: Path, content: bytes) -> None:
         raise
 
 
-def fetch_three(folder: Path = VENDOR) -> None:
-    """Put three.js into ``folder``, unless this version is there already."""
-    stamp = folder / STAMP
-    complete = stamp.is_file() and all((folder / name).is_file() for name in MEMBERS)
-    if complete and stamp.read_text().strip() == VERSION:
-        return
-    content = download(tarball_url())
-    folder.mkdir(parents=True, exist_ok=True)
+def from_npm(package: Package) -> dict[str, bytes]:
+    """The members of a package on npm.
+
+    Raises:
+        FetchError: it cannot be had.
+    """
+    content = download(tarball_url(package), SHA512[package.name])
+    found = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        for name, member in MEMBERS.items():
+        for name, member in package.members.items():
             stream = archive.extractfile(member)
-            if stream is None:
-                raise SystemExit(f"error: three.js {VERSION} has no file {member}")
-            write(folder / name, stream.read())
-    # Last, so that files of two versions are never taken for one.
-    write(stamp, f"{VERSION}\n".encode())
+            assert stream is not None  # the checksum was right
+            found[name] = stream.read()
+    return found
 
 
-class BuildWithViewer(build_py):
-    """``build_py``, with the viewer's library in place before files are collected."""
+def from_pypi(package: Package) -> dict[str, bytes]:
+    """The members of MediaPipe's wheel, by pip, which knows the user's index and proxies.
+
+    Raises:
+        FetchError: it cannot be had.
+    """
+    requirement = f"{package.name}=={package.version}"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", folder]
+        done = subprocess.run(
+            [*command, *MEDIAPIPE_TAGS, requirement], capture_output=True, text=True, check=False
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            why = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
+            raise FetchError(f"pip cannot download {requirement}: {why}")
+        content = wheels[0].read_bytes()
+    if hashlib.sha256(content).hexdigest() != MEDIAPIPE_SHA256:
+        raise FetchError(f"pip's {requirement} is not that wheel (its sha256 differs)")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(member) for name, member in package.members.items()}
+
+
+def fetch(
+    package: Package,
+    source: Callable[[Package], Mapping[str, bytes]],
+    folder: Path | None = None,
+) -> None:
+    """Put a package's files into its folder, or another one, unless they are there already.
+
+    Raises:
+        FetchError: they cannot be had.
+    """
+    folder = folder or package.folder
+    if package.is_complete(folder):
+        return
+    members = source(package)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in members.items():
+        write(folder / name, content)
+    write(folder / package.stamp, f"{package.version}\n".encode())
+
+
+class BuildWithVendored(build_py):
+    """``build_py``, with what is fetched in place before files are collected."""
 
     def run(self) -> None:
-        fetch_three()
+        try:
+            fetch(MEDIAPIPE, from_pypi)
+        except FetchError as error:
+            raise SystemExit(f"error: gridpose's detector needs MediaPipe's networks: {error}") from error
+        for package, without in (
+            (POSE, "BlazePose's most accurate network (gridpose models download blazepose-heavy)"),
+            (THREE, "HTML pages (gridpose render -o FILE.html)"),
+        ):
+            try:
+                fetch(package, from_npm)
+            except FetchError as error:
+                print(f"warning: this build will be without {without}: {error}", file=sys.stderr)
         super().run()
 
 
 if __name__ == "__main__":  # as builds run it; tests import it
-    setup(cmdclass={"build_py": BuildWithViewer})
+    setup(cmdclass={"build_py": BuildWithVendored})

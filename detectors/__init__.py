@@ -15,6 +15,7 @@ from gridpose.detectors.conventions import (
 )
 
 if TYPE_CHECKING:
+    from gridpose.detectors.blazepose.weights import Size
     from gridpose.detectors.options import HRNetOptions
     from gridpose.devices import Precision
 
@@ -30,7 +31,7 @@ __all__ = [
     "load_detector",
 ]
 
-DETECTORS = ("auto", "hrnet", "blazepose")
+DETECTORS = ("auto", "blazepose", "blazepose-full", "blazepose-lite", "hrnet")
 
 
 def load_detector(
@@ -44,8 +45,9 @@ def load_detector(
     """Load a detector by name.
 
     Args:
-        name: ``hrnet``, ``blazepose``, or ``auto``: HRNet where mmpose and weights for it are
-            there already, or ``hrnet`` names some, else BlazePose. Nothing is downloaded.
+        name: ``hrnet``; ``blazepose`` with the most accurate of its networks, ``blazepose-full`` or
+            ``blazepose-lite``; or ``auto``: HRNet where mmpose and weights for it are there
+            already, or ``hrnet`` names some, else BlazePose. Nothing is downloaded.
         device: of HRNet: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. BlazePose runs on the CPU.
         precision: of HRNet.
         max_persons: at most this many people are found in a frame.
@@ -59,8 +61,8 @@ def load_detector(
     if name not in DETECTORS:
         raise UsageError(f"unknown detector {name!r}; known are {', '.join(DETECTORS)}")
     given = hrnet is not None and (hrnet.weights is not None or hrnet.config is not None)
-    if name == "blazepose" and given:
-        raise UsageError("weights and configs are for the detector hrnet, not for blazepose")
+    if name.startswith("blazepose") and given:
+        raise UsageError(f"weights and configs are for the detector hrnet, not for {name}")
     reason = "asked for"
     lack = ""
     if name == "auto":
@@ -79,6 +81,7 @@ def load_detector(
             if name == "hrnet" or given:
                 raise
             lack = f"HRNet cannot be used: {error}"
-    from gridpose.detectors.blazepose_detector import load_blazepose
+    from gridpose.detectors.blazepose.detector import load_blazepose
 
-    return load_blazepose(max_persons, reason=lack or reason)
+    sizes: dict[str, Size] = {"blazepose-full": "full", "blazepose-lite": "lite"}
+    return load_blazepose(sizes.get(name), max_persons, reason=lack or reason)

@@ -71,6 +71,8 @@ class _Person:
     """How often the velocity was measured."""
     missed: bool = False
     """Whether the network did not see them when it last looked."""
+    hints: FloatArray | None = None
+    """(H, 2) px, where the network wants to look."""
 
     def at(self, time: float) -> FloatArray:
         if self.velocity is None:
@@ -78,7 +80,14 @@ class _Person:
         shift = np.tile(self.velocity * (time - self.time), 2)
         return (self.box + shift).astype(np.float32)
 
-    def see(self, keypoints: FloatArray, scores: FloatArray, time: float) -> None:
+    def hints_at(self, time: float) -> FloatArray | None:
+        if self.hints is None or self.velocity is None:
+            return self.hints
+        return (self.hints + self.velocity * (time - self.time)).astype(np.float32)
+
+    def see(
+        self, keypoints: FloatArray, scores: FloatArray, hints: FloatArray, time: float
+    ) -> None:
         """Take over where the person is, if that is certain."""
         seen = box_of(keypoints, scores)
         if seen is None:
@@ -91,7 +100,7 @@ class _Person:
         smaller = old * expected + (1 - old) * seen
         low, high = np.minimum(seen, smaller)[:2], np.maximum(seen, smaller)[2:]
         self.box = np.concatenate((low, high)).astype(np.float32)
-        self.time, self.keypoints = time, keypoints
+        self.time, self.keypoints, self.hints = time, keypoints, hints
 
     def _measure_velocity(self, keypoints: FloatArray, elapsed: float) -> None:
         if self.keypoints is None or elapsed <= 0:
@@ -142,16 +151,24 @@ class Following:
         known = self._people and not self._somebody_lost
         return not known or time - self._searched >= self.interval_seconds
 
-    def found(self, boxes: FloatArray, time: float) -> None:
-        """Take in what a search of the frame at ``time`` found: (N, 4) xyxy boxes."""
+    def found(self, boxes: FloatArray, time: float, hints: FloatArray | None = None) -> None:
+        """Take in what a search of the frame at ``time`` found.
+
+        Args:
+            boxes: (N, 4) xyxy px.
+            time: in seconds.
+            hints: (N, H, 2) px, where the network wants to look, if the search can tell.
+        """
         self._searched, self._somebody_lost = time, False
         known = self.expected([time])[:, 0]
         overlap, _ = overlaps(boxes, known)
-        for box, with_known in zip(boxes, overlap, strict=True):
+        for index, (box, with_known) in enumerate(zip(boxes, overlap, strict=True)):
             if with_known.max(initial=0.0) >= _SAME_BOX:
                 self._people[int(with_known.argmax())].confirmed = time
             else:
-                self._people.append(_Person(np.asarray(box, np.float32), time, time))
+                person = _Person(np.asarray(box, np.float32), time, time)
+                person.hints = None if hints is None else hints[index]
+                self._people.append(person)
         self._people.sort(key=lambda person: -float((person.box[2:] - person.box[:2]).prod()))
         del self._people[self.max_persons :]
 
@@ -160,15 +177,35 @@ class Following:
         boxes = [[person.at(time) for time in times] for person in self._people]
         return np.array(boxes, np.float32).reshape(len(self._people), len(times), 4)
 
-    def seen(self, times: Sequence[float], keypoints: FloatArray, scores: FloatArray) -> BoolArray:
-        """Take in the keypoints in the expected boxes: (P, T, K, 2) px and (P, T, K).
+    def expected_hints(self, times: Sequence[float], count: int) -> FloatArray:
+        """(P, T, count, 2) px where the network wants to look; NaN where that is not known."""
+        hints = np.full((len(self._people), len(times), count, 2), np.nan, np.float32)
+        for index, person in enumerate(self._people):
+            for place, time in enumerate(times):
+                known = person.hints_at(time)
+                if known is not None:
+                    hints[index, place] = known
+        return hints
+
+    def seen(
+        self, times: Sequence[float], keypoints: FloatArray, scores: FloatArray, hints: FloatArray
+    ) -> BoolArray:
+        """Take in what was seen where people were expected.
+
+        Args:
+            times: T, in seconds.
+            keypoints: (P, T, K, 2) px.
+            scores: (P, T, K).
+            hints: (P, T, H, 2) px, where the network wants to look next.
 
         Returns:
             (P, T): whether that is a person, and not one who is seen in another box as well.
         """
-        for person, places, marks in zip(self._people, keypoints, scores, strict=True):
-            for place, mark, time in zip(places, marks, times, strict=True):
-                person.see(place, mark, time)
+        for index, person in enumerate(self._people):
+            for place, time in enumerate(times):
+                person.see(
+                    keypoints[index, place], scores[index, place], hints[index, place], time
+                )
         certain = scores.mean(-1) >= self.min_score
         missed_before = np.array([person.missed for person in self._people], np.bool_)
         self._somebody_lost |= bool((~certain[:, -1] & ~missed_before).any())

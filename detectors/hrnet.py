@@ -22,7 +22,7 @@ from gridpose.detectors.pose_weights import (
 )
 from gridpose.detectors.registry import MODELS, is_present, weights_file
 from gridpose.detectors.topdown import TopDownNetwork
-from gridpose.detectors.topdown_detector import TopDownDetector
+from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
 from gridpose.devices import Precision, resolve_device
 
 _BATCH: Final = {"cpu": 8, "cuda": 64}
@@ -85,7 +85,7 @@ def load_hrnet(
     finder = load_person_finder(options.person_boxes, device=str(chosen), max_persons=max_persons)
     return TopDownDetector(
         "hrnet",
-        network,
+        WithoutHints(network),
         finder,
         convention,
         weights.sha256,

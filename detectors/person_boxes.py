@@ -25,11 +25,13 @@ class PersonBoxes:
     """The people of one frame, the largest first.
 
     ``boxes`` (N, 4) float32 xyxy px, inside the frame; ``scores`` (N,) float32 in [0, 1], which
-    compare only within one finder.
+    compare only within one finder; ``hints`` (N, H, 2) px where the finder knows more than a box
+    of where the keypoint network should look.
     """
 
     boxes: FloatArray
     scores: FloatArray
+    hints: FloatArray | None = None
 
 
 class PersonFinder(Protocol):
@@ -130,7 +132,11 @@ def non_maximum_suppression(
 
 
 def person_boxes(
-    boxes: FloatArray, scores: FloatArray, frame_size: tuple[int, int], max_persons: int
+    boxes: FloatArray,
+    scores: FloatArray,
+    frame_size: tuple[int, int],
+    max_persons: int,
+    hints: FloatArray | None = None,
 ) -> PersonBoxes:
     """Boxes (N, 4) clipped to a frame of (width, height) px, the ``max_persons`` largest of them.
 
@@ -142,7 +148,8 @@ def person_boxes(
     sides = clipped[:, 2:] - clipped[:, :2]
     order = np.argsort(-sides.prod(-1), kind="stable")
     order = order[(sides[order] >= 2).all(-1)][:max_persons]
-    return PersonBoxes(clipped[order], np.asarray(scores, np.float32).reshape(-1)[order])
+    scores = np.asarray(scores, np.float32).reshape(-1)[order]
+    return PersonBoxes(clipped[order], scores, None if hints is None else hints[order])
 
 
 def load_person_finder(
@@ -181,6 +188,6 @@ def load_person_finder(
         reason = "asked for" if name == "mmdet" else "mmdet and its weights are there"
         return MmdetPersons(config, weights, device=device, max_persons=max_persons, reason=reason)
 
-    from gridpose.detectors.blazepose_boxes import BlazePosePersons
+    from gridpose.detectors.blazepose.detector import load_persons
 
-    return BlazePosePersons(max_persons=max_persons, reason=lack or "asked for")
+    return load_persons(max_persons, reason=lack or "asked for")

@@ -1,7 +1,8 @@
 """Weights that detectors can use: what they are, where they come from and how they are known.
 
-None is shipped. OpenMMLab puts the first eight digits of a file's SHA-256 into its name; where
-nothing else is known, these are what is checked.
+BlazePose's come with an installation as far as they could be had when it was built, the others do
+not. OpenMMLab puts the first eight digits of a file's SHA-256 into its name; where nothing else is
+known, these are what is checked.
 """
 
 from __future__ import annotations
@@ -24,6 +25,15 @@ _HUMAN36M: Final = "Apache-2.0; trained on Human3.6M, whose licence allows acade
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A package of a registry that holds a file: its address, all of its SHA-256, and where."""
+
+    url: str
+    sha256: str
+    member: str
+
+
+@dataclass(frozen=True)
 class Model:
     """One file of weights.
 
@@ -37,7 +47,8 @@ class Model:
         input_size: width, height of the network's input, px.
         yields: the keypoint convention, or ``boxes``.
         config: name of the network's config; see ``pose_config``.
-        quality: as its makers measured it.
+        quality: as its makers measured it, or we.
+        archive: where it can be had if no address has it by itself.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Model:
     yields: str
     config: str
     quality: str
+    archive: Archive | None = None
 
 
 def _coco(name: str, config: str, known_as: str, size: tuple[int, int], quality: str) -> Model:
@@ -84,6 +96,34 @@ def _h36m(width: int, sha256: str, error: str) -> Model:
     )
 
 
+_BLAZEPOSE: Final = "Apache-2.0; Google's own pictures"
+_POSE_PACKAGE: Final = "@mediapipe/pose@0.5.1675469404"
+
+
+def _blazepose(size: str, sha256: str, length: int, quality: str) -> Model:
+    file = f"pose_landmark_{size}.tflite"
+    return Model(
+        name=f"blazepose-{size}",
+        file=file,
+        urls=(
+            f"https://cdn.jsdelivr.net/npm/{_POSE_PACKAGE}/{file}",
+            f"https://unpkg.com/{_POSE_PACKAGE}/{file}",
+        ),
+        sha256=sha256,
+        size=length,
+        licence=_BLAZEPOSE,
+        input_size=(256, 256),
+        yields="blazepose-33",
+        config="",
+        quality=quality,
+        archive=Archive(
+            "https://registry.npmjs.org/@mediapipe/pose/-/pose-0.5.1675469404.tgz",
+            "8bb349a7b3a3ba699df23be804ddd3b3eab810b50b15406894be257859388a84",
+            f"package/{file}",
+        ),
+    )
+
+
 _ALL: Final = (
     _coco(
         "hrnet-w48-coco-384x288",
@@ -111,6 +151,42 @@ _ALL: Final = (
     ),
     _h36m(48, "78e88d08", "7.36"),
     _h36m(32, "d3206675", "9.43"),
+    _blazepose(
+        "heavy",
+        "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
+        27_709_200,
+        "for --detector blazepose",
+    ),
+    _blazepose(
+        "full",
+        "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+        6_440_512,
+        "for --detector blazepose-full",
+    ),
+    _blazepose(
+        "lite",
+        "f17bfbecadb61c3be1baa8b8d851cc6619c870a87167b32848ad20db306b9d61",
+        2_819_824,
+        "for --detector blazepose-lite",
+    ),
+    Model(
+        name="blazepose-detector",
+        file="pose_detection.tflite",
+        urls=(),
+        sha256="9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+        size=2_959_046,
+        licence=_BLAZEPOSE,
+        input_size=(224, 224),
+        yields="boxes",
+        config="",
+        quality="finds the people for all BlazePose detectors",
+        archive=Archive(
+            "https://files.pythonhosted.org/packages/9f/99/5da7ae7f7e25847383bc2fe5a9adc7ce150dd3"
+            "71682f486c0666b407cad7/mediapipe-0.10.21-cp312-cp312-manylinux_2_28_x86_64.whl",
+            "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
+            "mediapipe/modules/pose_detection/pose_detection.tflite",
+        ),
+    ),
     Model(
         name="rtmdet-m-person",
         file="rtmdet_m_8xb32-100e_coco-obj365-person-235e8209.pth",

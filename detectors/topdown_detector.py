@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final, Protocol
@@ -25,23 +26,84 @@ from gridpose.detectors.person_boxes import PersonFinder
 _AHEAD_SECONDS: Final = 0.15
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a network saw of N people.
+
+    ``keypoints`` (N, K, 2) px in the frame; ``scores`` (N, K), about 0 to 1; ``hints`` (N, H, 2)
+    px: points that tell the network where to look for them next.
+    """
+
+    keypoints: FloatArray
+    scores: FloatArray
+    hints: FloatArray
+
+
 class KeypointNetwork(Protocol):
     """Sees the person in a box."""
 
-    def keypoints(
-        self, frames: Sequence[ImageArray], frame_of_box: Sequence[int], boxes: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+    @property
+    def hints(self) -> int:
+        """How many points tell it more than a box where to look."""
+        ...
+
+    def look(
+        self,
+        frames: Sequence[ImageArray],
+        frame_of_box: Sequence[int],
+        boxes: FloatArray,
+        hints: FloatArray,
+    ) -> Seen:
         """Keypoints of one person in each box.
 
         Args:
             frames: (H, W, 3) RGB.
             frame_of_box: index of the frame that each box is in.
             boxes: (N, 4) xyxy px.
-
-        Returns:
-            (N, K, 2) px in the frame, and (N, K) scores, about 0 to 1.
+            hints: (N, H, 2) px, where they should be now; NaN where that is not known.
         """
         ...
+
+    def is_off(self, boxes: FloatArray, hints: FloatArray, seen: Seen) -> BoolArray:
+        """(N,): who stands so differently from where one looked that a second look is worth it."""
+        ...
+
+
+class BoxNetwork(Protocol):
+    """Sees the person in a box and wants no hints; see :class:`KeypointNetwork`."""
+
+    def keypoints(
+        self, frames: Sequence[ImageArray], frame_of_box: Sequence[int], boxes: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """(N, K, 2) px in the frame, and (N, K) scores, about 0 to 1."""
+        ...
+
+
+class WithoutHints:
+    """Makes a :class:`KeypointNetwork` of one that sees by boxes alone."""
+
+    hints = 0
+
+    def __init__(self, network: BoxNetwork) -> None:
+        self.network = network
+
+    def look(
+        self,
+        frames: Sequence[ImageArray],
+        frame_of_box: Sequence[int],
+        boxes: FloatArray,
+        hints: FloatArray,
+    ) -> Seen:
+        """See :class:`KeypointNetwork`."""
+        return Seen(*self.network.keypoints(frames, frame_of_box, boxes), hints)
+
+    def is_off(self, boxes: FloatArray, hints: FloatArray, seen: Seen) -> BoolArray:
+        """See :class:`KeypointNetwork`."""
+        off = np.zeros(len(boxes), np.bool_)
+        for index, used in enumerate(boxes):
+            found = box_of(seen.keypoints[index], seen.scores[index])
+            off[index] = found is not None and needs_second_look(used, found)
+        return off
 
 
 class TopDownDetector:
@@ -97,7 +159,7 @@ class TopDownDetector:
         while (start := len(people)) < len(frames):
             if self._following.search_due(times[start]):
                 found = self.finder.find(frames[start : start + 1])[0]
-                self._following.found(found.boxes, times[start])
+                self._following.found(found.boxes, times[start], found.hints)
             ahead = _AHEAD_SECONDS if self._following.settled else 0.0
             end = bisect_right(times, times[start] + ahead, lo=start + 1)
             people += self._detect_part(frames[start:end], times[start:end])
@@ -107,17 +169,29 @@ class TopDownDetector:
         self, frames: Sequence[ImageArray], times: Sequence[float]
     ) -> list[list[Detection]]:
         """A run of frames so short that it is known beforehand where people will be."""
-        following = self._following
-        boxes = following.expected(times)
-        keypoints, scores = self._look(frames, boxes)
-        again = np.zeros(boxes.shape[:2], np.bool_)
-        for place in np.ndindex(again.shape):
-            seen = box_of(keypoints[place], scores[place])
-            if seen is not None and needs_second_look(boxes[place], seen):
-                boxes[place], again[place] = seen, True
-        if again.any():
-            keypoints[again], scores[again] = self._keypoints(frames, boxes, again)
-        real = following.seen(times, keypoints, scores)
+        following, network = self._following, self.network
+        expected = following.expected(times)
+        shape = expected.shape[:2]
+        boxes = expected.reshape(-1, 4)
+        hints = following.expected_hints(times, network.hints).reshape(-1, network.hints, 2)
+        frame_of_box = np.tile(np.arange(shape[1]), shape[0])
+        seen = network.look(frames, frame_of_box.tolist(), boxes, hints)
+        again = np.flatnonzero(network.is_off(boxes, hints, seen))
+        if len(again):
+            for index in again:
+                found = box_of(seen.keypoints[index], seen.scores[index])
+                boxes[index] = boxes[index] if found is None else found
+            better = network.look(
+                frames, frame_of_box[again].tolist(), boxes[again], seen.hints[again]
+            )
+            for field in ("keypoints", "scores", "hints"):
+                getattr(seen, field)[again] = getattr(better, field)
+        keypoints = seen.keypoints.reshape(*shape, *seen.keypoints.shape[1:])
+        scores = seen.scores.reshape(*shape, -1)
+        real = following.seen(
+            times, keypoints, scores, seen.hints.reshape(*shape, network.hints, 2)
+        )
+        boxes = boxes.reshape(*shape, 4)
         return [
             [
                 Detection(
@@ -129,23 +203,6 @@ class TopDownDetector:
             ]
             for index in range(len(frames))
         ]
-
-    def _look(
-        self, frames: Sequence[ImageArray], boxes: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """(P, T, K, 2) and (P, T, K) in (P, T, 4) boxes."""
-        everywhere = np.ones(boxes.shape[:2], np.bool_)
-        keypoints, scores = self._keypoints(frames, boxes, everywhere)
-        return (
-            keypoints.reshape(*boxes.shape[:2], *keypoints.shape[1:]),
-            scores.reshape(*boxes.shape[:2], *scores.shape[1:]),
-        )
-
-    def _keypoints(
-        self, frames: Sequence[ImageArray], boxes: FloatArray, where: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
-        frame_of_box = np.nonzero(where)[1].tolist()
-        return self.network.keypoints(frames, frame_of_box, boxes[where])
 
     def __enter__(self) -> TopDownDetector:
         return self

@@ -23,7 +23,8 @@ import numpy as np
 import typer
 
 from gridpose.core import DoubleArray, ImageArray, InputError
-from gridpose.detectors.blazepose_boxes import LEVELS, BlazePosePersons
+from gridpose.detectors.blazepose.detector import load_persons
+from gridpose.detectors.blazepose.finder import LEVELS
 from gridpose.detectors.person_boxes import PersonBoxes, PersonFinder, load_person_finder, overlaps
 
 MIN_IOU: Final = 0.5
@@ -145,7 +146,7 @@ def main(
         report(finder, load_person_finder(finder, max_persons=100), pictures)
         return
     for levels in LEVELS:
-        report(f"blazepose, levels {levels}", BlazePosePersons(100, levels), pictures)
+        report(f"blazepose, levels {levels}", load_persons(100, levels), pictures)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""Finding people in a frame with BlazePose: needs nothing that is not installed with gridpose.
+
+BlazePose is made for one person near the camera: in a whole frame it finds the most prominent
+people only. So it also looks at overlapping square tiles. What several tiles show is the same
+person once; each is then looked at by the landmark network, which keeps out branches and shadows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray, UsageError
+from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork
+from gridpose.detectors.blazepose.person_detector import FoundPeople, PersonDetector, Tile
+from gridpose.detectors.blazepose.regions import Regions, differ
+from gridpose.detectors.conventions import BLAZEPOSE_33
+from gridpose.detectors.person_boxes import (
+    PersonBoxes,
+    non_maximum_suppression,
+    overlaps,
+    person_boxes,
+)
+
+LEVELS: Final = (1, 2, 3)
+
+# Sides of the square tiles of levels 2 and 3 as shares of the frame's shorter side, and how much
+# neighbouring tiles overlap at least.
+_TILE_LEVELS: Final = ((1.0, 0.5), (2 / 3, 0.5))
+_SMALLEST_TILE: Final = 96
+
+# Shift, scale and turn up to which two tiles are thought to show the same person.
+_ALIKE: Final = (0.15, 1.4, math.radians(35))
+_MOST_CANDIDATES: Final = 24
+_MIN_PRESENCE: Final = 0.5
+_MIN_SCORE: Final = 0.5
+_MIN_AGREED: Final = 0.35
+_SAME_IOU: Final = 0.5
+_SAME_CONTAINED: Final = 0.75
+_SECOND_LOOK_SIDE: Final = 1.4
+
+# Measured against annotators' boxes (scripts/measure_person_boxes.py): from the ears to the crown
+# it is twice as far as from mouth to eyes; skin and clothes go beyond joints by a twentieth.
+_CROWN: Final = 2.0
+_MARGIN: Final = 0.05
+
+
+def _indices(*names: str) -> list[int]:
+    return [BLAZEPOSE_33.keypoints.index(name) for name in names]
+
+
+_EARS: Final = _indices("left_ear", "right_ear")
+_EYES: Final = _indices("left_eye", "right_eye")
+_MOUTH: Final = _indices("mouth_left", "mouth_right")
+
+
+def body_box(keypoints: FloatArray) -> FloatArray:
+    """The (4,) xyxy box that an annotator would draw around BlazePose keypoints (33, 2)."""
+    up = keypoints[_EYES].mean(0) - keypoints[_MOUTH].mean(0)
+    body = np.vstack((keypoints, keypoints[_EARS].mean(0) + _CROWN * up))
+    low, high = body.min(0), body.max(0)
+    margin = _MARGIN * np.sqrt((high - low).prod())
+    return np.concatenate((low - margin, high + margin), dtype=np.float32)
+
+
+def _starts(length: int, side: int, overlap: float) -> list[int]:
+    if side >= length:
+        return [0]
+    count = math.ceil((length - side) / (side * (1 - overlap)) - 1e-9) + 1
+    return [round(start) for start in np.linspace(0, length - side, count)]
+
+
+def search_tiles(width: int, height: int, levels: int) -> list[Tile]:
+    """Where to look in a frame: all of it, then the square tiles of the levels above 1.
+
+    Tiles of a level cover the frame; levels whose tiles would be tiny are left out.
+    """
+    tiles: list[Tile] = [(0, 0, width, height)]
+    for share, overlap in _TILE_LEVELS[: levels - 1]:
+        side = round(share * min(width, height))
+        if side < min(_SMALLEST_TILE, width, height) or side < 1:
+            continue
+        tiles += [
+            (x, y, min(x + side, width), min(y + side, height))
+            for y in _starts(height, side, overlap)
+            for x in _starts(width, side, overlap)
+        ]
+    return list(dict.fromkeys(tiles))
+
+
+class BlazePosePersons:
+    """People whom BlazePose finds in a frame and its tiles.
+
+    Args:
+        detector: finds regions that may hold people.
+        network: looks at them.
+        max_persons: of more people in a frame the largest are taken.
+        levels: 1 searches the whole frame, 2 also tiles as high as the frame, 3 also tiles two
+            thirds as high. Each finds smaller people, and takes longer.
+        weights_sha256: of the networks.
+        reason: see :class:`PersonFinder`.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+
+    name = "blazepose"
+
+    def __init__(
+        self,
+        detector: PersonDetector,
+        network: LandmarkNetwork,
+        max_persons: int = 6,
+        levels: int = 3,
+        *,
+        weights_sha256: str = "",
+        reason: str = "asked for",
+    ) -> None:
+        if levels not in LEVELS:
+            raise UsageError(f"search levels are {LEVELS}, not {levels}")
+        self.reason, self.weights_sha256 = reason, weights_sha256
+        self._max_persons, self._levels = max_persons, levels
+        self._detector, self._network = detector, network
+
+    def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
+        """See :class:`PersonFinder`.
+
+        Scores are mean visibilities of BlazePose's keypoints, hints the network's auxiliary points.
+        """
+        return [self._find_one(frame) for frame in frames]
+
+    def _find_one(self, frame: ImageArray) -> PersonBoxes:
+        height, width = frame.shape[:2]
+        tiles = search_tiles(width, height, self._levels)
+        found = candidates(self._detector.find(frame, tiles))
+        people = self._look(frame, found.regions)
+        agreed = found.tiles > 1
+        real = people.present & (people.scores >= np.where(agreed, _MIN_AGREED, _MIN_SCORE))
+        doubtful = np.flatnonzero(real & (~agreed | _parts(people.boxes, real)))
+        if len(doubtful) and len(tiles) > 1:
+            boxes = people.boxes[doubtful]
+            real[doubtful] = self._confirmed(frame, found.regions[doubtful], boxes)
+        boxes = people.boxes[real]
+        # By support rather than score: of a person and a part of them most tiles show the person.
+        best = non_maximum_suppression(boxes, found.support[real], _SAME_IOU)
+        return person_boxes(
+            boxes[best],
+            people.scores[real][best],
+            (width, height),
+            self._max_persons,
+            people.hints[real][best],
+        )
+
+    def _look(self, frame: ImageArray, regions: Regions) -> _People:
+        height, width = frame.shape[:2]
+        seen = self._network.see([frame], [0] * len(regions), regions)
+        scores = seen.visibility[:, :KEYPOINTS].mean(-1)
+        limits = np.array([width, height, width, height], np.float32)
+        boxes = [body_box(points[:KEYPOINTS]).clip(0, limits) for points in seen.points]
+        return _People(
+            np.array(boxes, np.float32).reshape(-1, 4),
+            scores,
+            seen.points[:, KEYPOINTS:],
+            seen.score >= _MIN_PRESENCE,
+        )
+
+    def _confirmed(self, frame: ImageArray, regions: Regions, boxes: FloatArray) -> BoolArray:
+        """(N,): in which regions, with bodies in boxes (N, 4), one sees the same from close by."""
+        height, width = frame.shape[:2]
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        half = _SECOND_LOOK_SIDE / 2 * (boxes[:, 2:] - boxes[:, :2]).max(-1, keepdims=True)
+        low = np.floor(np.maximum(centers - half, 0)).astype(int)
+        high = np.ceil(np.minimum(centers + half, (width, height))).astype(int)
+        tiles: list[Tile] = [
+            (*x0y0, *x1y1) for x0y0, x1y1 in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+        seen = self._detector.find(frame, tiles)
+        return np.array(
+            [
+                _alike(regions[np.array([index])], people.regions).any()
+                for index, people in enumerate(seen)
+            ],
+            np.bool_,
+        )
+
+    def __enter__(self) -> BlazePosePersons:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to free."""
+
+
+def _parts(boxes: FloatArray, real: BoolArray) -> BoolArray:
+    """(N,): which boxes (N, 4) lie in an earlier one of somebody real, as if a part of them."""
+    contained = np.tril(overlaps(boxes, boxes)[1] >= _SAME_CONTAINED, k=-1)
+    return np.asarray((contained & real).any(1))
+
+
+@dataclass(frozen=True)
+class _People:
+    """``boxes`` (N, 4) px, ``scores`` (N,), ``hints`` (N, 2, 2), ``present`` (N,) bool."""
+
+    boxes: FloatArray
+    scores: FloatArray
+    hints: FloatArray
+    present: BoolArray
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Different ``regions`` (C), ``tiles`` (C,) that show each, and their scores' sum."""
+
+    regions: Regions
+    tiles: NDArray[np.int64]
+    support: DoubleArray
+
+
+def candidates(found: Sequence[FoundPeople]) -> Candidates:
+    """What several tiles show, once each; what most of them show most surely comes first."""
+    regions = Regions(
+        np.concatenate([people.regions.centers for people in found]),
+        np.concatenate([people.regions.sides for people in found]),
+        np.concatenate([people.regions.angles for people in found]),
+    )
+    scores = np.concatenate([people.scores for people in found]).astype(np.float64)
+    tile = np.repeat(np.arange(len(found)), [len(people.scores) for people in found])
+    alike = _alike(regions, regions)
+    support = alike @ scores
+    kept: list[int] = []
+    for index in np.argsort(-support, kind="stable").tolist():
+        if len(kept) < _MOST_CANDIDATES and not alike[index, kept].any():
+            kept.append(index)
+    order = np.array(kept, np.int64)
+    tiles = [len(np.unique(tile[alike[index]])) for index in kept]
+    return Candidates(regions[order], np.array(tiles, np.int64), support[order])
+
+
+def _alike(one: Regions, other: Regions) -> BoolArray:
+    """(N, M): which regions show the same person."""
+    rows = np.repeat(np.arange(len(one)), len(other))
+    columns = np.tile(np.arange(len(other)), len(one))
+    apart = differ(one[rows], other[columns], *_ALIKE)
+    return ~apart.reshape(len(one), len(other))
