@@ -9,6 +9,7 @@ and no sample's answer depends on its neighbours. One sample alone uses one stre
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,14 +95,33 @@ def processor_has_bf16() -> bool:
     return "BF16" in capabilities
 
 
+def processor() -> str:
+    """Its name and what it can do, as far as OpenVINO's arithmetic depends on it.
+
+    Raises:
+        MissingError: OpenVINO is not installed.
+    """
+    core = import_openvino().Core()
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}: {' '.join(sorted(capabilities))}"
+
+
+def threads_allowed() -> int:
+    """The cores of this process, or fewer where ``OMP_NUM_THREADS`` says so, as in workers."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    cores = usable_cores()
+    return min(cores, int(said)) if said.isdecimal() and int(said) > 0 else cores
+
+
 class Engine:
     """A network of one input, ready to run; for one caller at a time.
 
     Args:
         model: a file (``.tflite``, or ``.xml`` with its ``.bin``), or an ``openvino.Model``, which
             is left as it is. The first dimension of its input is the batch, of 1 or any size.
-        precision: of products; answers are float32 in any case.
-        threads: how many the network may use; None for all cores of this process.
+        precision: of products; answers are float32 in any case. A processor without bfloat16
+            takes fp32.
+        threads: how many the network may use; None for :func:`threads_allowed`.
         outputs: names or numbers of the outputs wanted; None for all. What others alone need is
             not computed.
         pixels: the input is to be uint8 pixels.
@@ -125,7 +145,7 @@ class Engine:
         name = str(model) if isinstance(model, Path) else "this network"
         if isinstance(model, Path) and not model.is_file():
             raise MissingError(f"{model}: no such network")
-        threads = threads or usable_cores()
+        threads = threads or threads_allowed()
         streams = min(threads, _MOST_STREAMS)
         core = self._openvino.Core()
         try:

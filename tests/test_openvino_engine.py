@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gridpose.core import InputError, MissingError
+from gridpose.detectors import openvino_engine
 from gridpose.detectors.openvino_engine import Engine, Pixels, import_openvino, processor_has_bf16
 
 openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
@@ -116,6 +117,16 @@ def test_bf16_is_rougher_than_fp32_where_the_processor_has_it():
     np.testing.assert_allclose(exact, batch @ matrix, atol=1e-4)
     assert rough.dtype == np.float32
     assert 1e-4 < np.abs(rough - exact).max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("said", "allowed"), [("1", 1), ("2,1", 2), ("64", 6), ("", 6), ("none", 6), ("0", 6)]
+)
+def test_threads_are_as_many_as_cores_or_as_workers_may_use(monkeypatch, said, allowed):
+    monkeypatch.setattr(openvino_engine, "usable_cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+
+    assert openvino_engine.threads_allowed() == allowed
 
 
 def test_without_openvino_it_says_how_to_get_it(monkeypatch):
