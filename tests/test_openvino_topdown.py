@@ -23,6 +23,7 @@ from gridpose.detectors.openvino_topdown import on_openvino
 from gridpose.detectors.options import HRNetOptions
 from gridpose.detectors.pose_config import packaged_config, read_config
 from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.pipeline.posefile import read_pose_file
 
 pytest.importorskip("mmpose", reason="needs mmpose")
 pytest.importorskip("openvino", reason="needs OpenVINO")
@@ -406,6 +407,23 @@ class TestChoice:
         with load_hrnet(weights(compiled=True, engine_cpu="torch"), device="cpu") as detector:
             assert detector.notices == []
         assert asked
+
+
+def test_a_video_from_end_to_end(weights, lasting, monkeypatch, make_video, tmp_path, invoke):
+    """With random weights the skeletons are nonsense: what counts is that all of it runs."""
+    monkeypatch.setenv("GRIDPOSE_HOME", lasting)
+    video, given = make_video(tmp_path / "in.mp4", frames=6), weights()
+
+    result = invoke(
+        *("video", video, "-o", tmp_path / "out.mp4", "--save-poses", tmp_path / "out.npz"),
+        *("--detector", "hrnet", "--detector-weights", given.weights),
+        *("--detector-config", given.config, "--person-boxes", "full-frame"),
+        *("--device", "cpu", "--engine-cpu", "openvino", "--precision", "fp32"),
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert " on cpu (OpenVINO 2" in result.stderr
+    assert read_pose_file(tmp_path / "out.npz").meta["options"]["hrnet"]["engine_cpu"] == "openvino"
 
 
 def test_nothing_is_printed(capfd):
