@@ -205,7 +205,7 @@ class Engine:
         """
         if batch.shape[1:] != self.input_shape or not len(batch):
             raise ValueError(f"a batch of {batch.shape}, not (N, {self.input_shape})")
-        samples = np.ascontiguousarray(batch, self._type)
+        samples = np.require(batch, self._type, ("C", "W"))  # which OpenVINO reads where it lies
         answers: list[AnyArray] = []
         busy = len(self._requests)
         for index in range(len(samples) + busy):

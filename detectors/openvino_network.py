@@ -95,6 +95,8 @@ def converted(network: nn.Module, crop_size: tuple[int, int], what: Mapping[str,
     )
     try:
         folder = cache_dir() / _FOLDER / sha256(key.encode())[:32]
+        if (before := _kept(folder, key)) is not None:
+            return before
         folder.parent.mkdir(exist_ok=True)
         # Of several processes one converts, the others wait for it.
         with filelock.FileLock(folder.with_suffix(".lock")):

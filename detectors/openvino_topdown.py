@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import filelock
 
 from gridpose.core import InputError, MissingError
 from gridpose.detectors.bf16_check import Agreement, compare, remember, remembered
@@ -98,17 +99,24 @@ def _precision_of(
 
 def _agreement(network: TopDownNetwork, known: Converted) -> Agreement | None:
     """How well bfloat16 does, which is measured once on each kind of processor."""
-    file = None
-    if known.folder is not None:
-        file = known.folder / f"bf16-{sha256(processor().encode())[:16]}.json"
-        if (before := remembered(file)) is not None:
-            return before
+    if known.folder is None:
+        return _measured(network, known)
+    file = known.folder / f"bf16-{sha256(processor().encode())[:16]}.json"
+    if (before := remembered(file)) is not None:
+        return before
+    try:
+        with filelock.FileLock(file.with_suffix(".lock")):
+            agreement = remembered(file) or _measured(network, known)
+            if agreement is not None:
+                remember(file, agreement)
+            return agreement
+    except (OSError, MissingError):  # nothing can be kept
+        return _measured(network, known)
+
+
+def _measured(network: TopDownNetwork, known: Converted) -> Agreement | None:
     exact, rough = (_run_by(network, known, precision) for precision in _PRECISIONS)
-    agreement = compare(exact, rough, network.config.input_size, network.config.padding)
-    if file is not None and agreement is not None:
-        with contextlib.suppress(MissingError):  # then it is measured again
-            remember(file, agreement)
-    return agreement
+    return compare(exact, rough, network.config.input_size, network.config.padding)
 
 
 def _run_by(

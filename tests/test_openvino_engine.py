@@ -51,6 +51,17 @@ def test_answers_are_not_overwritten_by_the_next_batch():
     np.testing.assert_allclose(first, kept, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["read-only", "strided", "of doubles"])
+def test_any_array_will_do(kind):
+    given = pictures(6)
+    batch = {"strided": given[::2], "of doubles": given.astype(np.float64)}.get(kind, given)
+    batch.setflags(write=kind != "read-only")
+
+    sums, _ = Engine(network())(batch)
+
+    np.testing.assert_allclose(sums, batch.sum((1, 2, 3)), rtol=1e-5)
+
+
 def test_outputs_are_chosen_by_name_or_number():
     given = pictures(2)
 
