@@ -3,8 +3,9 @@
 Samples of a batch are spread over as many streams as there are threads, each of one thread where
 the processor is small. Measured on two cores against one stream and a free batch dimension: 2 %
 (HRNet) to 16 % (BlazePose) fewer CPU seconds, as fast from two samples on, and memory that no
-sequence of batch sizes lets grow. It also runs networks whose batch is fixed to 1, as those in most ``.tflite`` files are,
-and no sample's answer depends on its neighbours. One sample alone uses one stream.
+sequence of batch sizes lets grow. It also runs networks whose batch is fixed to 1, as those in
+most ``.tflite`` files are, and no sample's answer depends on its neighbours. One sample alone uses
+one stream.
 """
 
 from __future__ import annotations
