@@ -166,9 +166,9 @@ class TopDownNetwork:
                 # mmpose's use of torch.cuda.amp.autocast is nothing that a user can mend.
                 warnings.simplefilter("ignore", FutureWarning)
                 return self._decoded_by_mmpose(crops)
-        maps = self._network(crops).float()
+        maps = _last(self._network(crops)).float()
         if self._flip_test:
-            mirrored = self._network(crops.flip(-1)).float()
+            mirrored = _last(self._network(crops.flip(-1))).float()
             # Maps as fine as the crop have nothing to be shifted by.
             shift = bool(self._test_cfg.get("shift_heatmap")) and not self.config.finer_maps
             maps = (maps + flipped(mirrored, list(self.config.counterparts), shift)) * 0.5
@@ -192,6 +192,11 @@ class TopDownNetwork:
         places = np.concatenate([person.keypoints for person in people]).astype(np.float64)
         scores = np.concatenate([person.keypoint_scores for person in people])
         return torch.from_numpy(places), torch.from_numpy(scores)
+
+
+def _last(answer: Any) -> Any:
+    """The heatmaps of the last stage, where a head (CPM's, the hourglass's) yields all stages'."""
+    return answer if isinstance(answer, Tensor) else answer[-1]
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:
