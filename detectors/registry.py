@@ -46,7 +46,7 @@ class Model:
         licence: of the weights, and what the training data ask for.
         input_size: width, height of the network's input, px.
         yields: the keypoint convention, or ``boxes``.
-        config: name of the network's config; see ``pose_config``.
+        config: name of the network's config, of those that have one; see ``pose_config``.
         quality: as its makers measured it, or we.
         archive: where it can be had if no address has it by itself.
     """
@@ -62,6 +62,11 @@ class Model:
     config: str
     quality: str
     archive: Archive | None = None
+
+    @property
+    def is_top_down(self) -> bool:
+        """Whether it is a keypoint network of mmpose."""
+        return bool(self.config) and self.yields != "boxes"
 
 
 def _coco(name: str, config: str, known_as: str, size: tuple[int, int], quality: str) -> Model:

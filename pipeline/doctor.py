@@ -61,8 +61,8 @@ def _ffmpeg() -> str:
 def _blazepose() -> str:
     from gridpose.detectors import load_detector
 
-    with load_detector("blazepose"):
-        return f"mediapipe {version('mediapipe')}, runs"
+    with load_detector("blazepose") as detector:
+        return " ".join((f"openvino {version('openvino')}, runs as {detector.name}", *detector.notices))
 
 
 def _mmpose() -> str:
@@ -81,7 +81,7 @@ def _hrnet_weights() -> str:
     for model in present:
         if fault := check(model):
             raise _LackError(f"{model.name} is {fault}", f"gridpose models download {model.name}")
-    names = [model.name for model in present if model.yields != "boxes"]
+    names = [model.name for model in present if model.is_top_down]
     if not names:
         raise _LackError("none in the cache", "gridpose models download hrnet-w48-coco")
     return f"{', '.join(names)}; their SHA-256 is right"
@@ -92,6 +92,19 @@ def _auto() -> str:
 
     lack = why_unusable()
     return f"takes blazepose: {lack}" if lack else "takes hrnet"
+
+
+def _engine_cpu() -> str:
+    from gridpose.detectors.openvino_engine import INSTALL, import_openvino, processor_has_bf16
+
+    try:
+        release = str(import_openvino().__version__).partition("-")[0]
+    except MissingError as error:
+        raise _LackError(f"torch, several times slower: {error}", INSTALL) from error
+    precisions = "bf16 where a network's keypoints stay where they are, else fp32"
+    if not processor_has_bf16():
+        precisions = "fp32, as the processor has no bf16"
+    return f"OpenVINO {release}, {precisions}; torch where it cannot convert a network"
 
 
 def _mmdet() -> str:
@@ -129,12 +142,13 @@ def _installed(package: str) -> str:
 def examine() -> list[Finding]:
     """Try everything that a run needs."""
     from gridpose.detectors.mmpose_models import INSTALL
+    from gridpose.detectors.openvino_engine import INSTALL as INSTALL_OPENVINO
 
     checks: list[tuple[str, Callable[[], str], str, bool]] = [
         ("python", _python, "", True),
         ("torch", _torch, "pip install torch", True),
         ("ffmpeg", _ffmpeg, "pip install imageio-ffmpeg", True),
-        ("detector blazepose", _blazepose, "pip install mediapipe==0.10.21", True),
+        ("detector blazepose", _blazepose, "pip install --force-reinstall gridpose", True),
         ("lifter", _lifter, "pip install --force-reinstall gridpose", True),
         ("cache", _cache, WRITABLE, True),
         ("training (mmengine)", lambda: _installed("mmengine"), "pip install mmengine", False),
@@ -142,6 +156,7 @@ def examine() -> list[Finding]:
         ("mmpose", _mmpose, INSTALL, False),
         ("hrnet weights", _hrnet_weights, WRITABLE, False),
         ("mmdet", _mmdet, WRITABLE, False),
+        ("hrnet on the CPU", _engine_cpu, INSTALL_OPENVINO, False),
         ("detector auto", _auto, WRITABLE, False),
     ]
     findings = []
