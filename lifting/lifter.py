@@ -55,6 +55,8 @@ class Lifter:
             # Emulated half precision is many times slower on most CPUs.
             raise UsageError(f"--precision {precision} needs a GPU; use fp32 on the CPU")
         self.network = checkpoint.build().to(self.device)
+        if self.device.type == "cuda":
+            self.network.freeze(AUTOCAST.get(precision, torch.float32))
 
     @property
     def fov_degrees(self) -> float:
