@@ -57,7 +57,7 @@ def cut_on_device(
     held = torch.from_numpy(np.concatenate((np.array(frame_of_crop)[:, None], *places), axis=1))
     if frames.device.type == "cuda":
         held = held.pin_memory().to(frames.device, non_blocking=True)
-    frame, column, row = held.split([1, *size], dim=1)
+    frame, column, row = torch.split(held, [1, *size], dim=1)
     left, right = _neighbours(column, width)
     above, below = _neighbours(row, height)
     pixels = frames.view(-1, 3)
@@ -90,9 +90,8 @@ def _places(
         steps = np.rint(inverse[:, axis, None] * np.arange(size[axis]) * unit)
         start = np.rint(starts[:, axis, None] * unit)
         half = unit // _STEPS // 2
-        return (start.astype(np.int64) + steps.astype(np.int64) + half) >> (
-            _PLACE_BITS - _TABLE_BITS
-        )
+        places: NDArray[np.int64] = start.astype(np.int64) + steps.astype(np.int64) + half
+        return places >> (_PLACE_BITS - _TABLE_BITS)
 
     return along(0), along(1)
 

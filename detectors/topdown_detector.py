@@ -137,7 +137,11 @@ class TopDownDetector:
         if known < len(frames):
             guessed = self._as_expected(boxes, keypoints, scores, known)
             self._reach = guessed if guessed < len(frames) else 2 * len(frames)
-            boxes, keypoints, scores = boxes[:, :guessed], keypoints[:, :guessed], scores[:, :guessed]
+            boxes, keypoints, scores = (
+                boxes[:, :guessed],
+                keypoints[:, :guessed],
+                scores[:, :guessed],
+            )
             frames, times = frames[:guessed], times[:guessed]
         again = np.zeros(boxes.shape[:2], np.bool_)
         for place in np.ndindex(again.shape):

@@ -364,8 +364,8 @@ class GridConv(nn.Module, ABC):
 
     def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
         """``attention`` is what :class:`GridAttention` answers, or None for a static layer."""
+        name: Formulation = "border" if len(x) <= _FEW_POSES else "strips"
         if self._frozen is not None and not torch.is_grad_enabled():
-            name = "border" if len(x) <= _FEW_POSES else "strips"
             matrices, bias = self._frozen.matrices[name], self._frozen.bias
             x = x.to(matrices[0].dtype)
             attention = None if attention is None else attention.to(x.dtype)
@@ -376,7 +376,6 @@ class GridConv(nn.Module, ABC):
         elif torch.is_grad_enabled():
             result = self._from_groups("strips", x, attention, self._matrices("strips"))
         else:
-            name = "border" if len(x) <= _FEW_POSES else "strips"
             result = self._from_groups(name, x, attention, self._kept_matrices(name))
         bias = self.bias()
         return result if bias is None else result + bias

@@ -317,6 +317,7 @@ class _Run:
             if self._on_detector is not None:
                 self._on_detector(detector)
             at_once = max(self._options.batch_size, getattr(detector, "frames_at_once", 1))
+            decoded.allow(at_once)
             for batch in _batches(decoded, at_once):
                 with self._stopwatch("detect"):
                     found = detector.detect(

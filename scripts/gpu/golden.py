@@ -20,7 +20,7 @@ from gridpose.lifting.training.graph import Recorder
 
 DATA = ROOT / "tests" / "data"
 GRID = "sgt_layer.sgt_trans_mat"
-Golden = dict[str, Any]
+KINDS = ("gridconv", "dgridconv", "dgridconv_autogrids")
 
 
 def _networks() -> dict[str, tuple[LiftingNetwork, Tensor, Tensor]]:
@@ -121,48 +121,64 @@ def _gradient_errors(job: Job, kind: str) -> dict[str, float]:
     }
 
 
-def _against_float64(job: Job, kind: str) -> dict[str, float]:
-    """Gradients of a network of usual width against the CPU's in float64, in all arithmetics."""
+def _gradients(
+    network: nn.Module, x: Tensor, target: Tensor, device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    network.to(device, dtype).train()
+    answer = network(x.to(device, dtype)).to(dtype)
+    functional.mse_loss(answer, target.to(device, dtype)).backward()
+    return {
+        name: parameter.grad.double().cpu()
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None
+        and not name.endswith(("_conv.bias", "branch1_bias", "branch2_bias"))  # truly 0
+    }
+
+
+def _exact_gradients(job: Job, kind: str) -> tuple[Any, ...]:
+    """A network of usual width, a batch, and its gradients on the CPU in float64."""
     torch.manual_seed(1)
     width = 32 if job.small else 256
     config = NetworkConfig(kind, width, dropout=0.0, padding_mode=("c", "r"))  # type: ignore[arg-type]
     network = build_network(config)
-    shape = (64, 17, 2) if kind == "dgridconv_autogrids" else (64, 2, 5, 5)
-    x = torch.randn(shape)
-    target = torch.randn(shape[0], *((17, 3) if len(shape) == 3 else (3, 5, 5)))
+    joints = kind == "dgridconv_autogrids"
+    x = torch.randn((24, 17, 2) if joints else (24, 2, 5, 5))
+    target = torch.randn((24, 17, 3) if joints else (24, 3, 5, 5))
+    exact = _gradients(copy.deepcopy(network), x, target, torch.device("cpu"), torch.float64)
+    return network, x, target, exact
 
-    def gradients(net: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        net.train()
-        functional.mse_loss(net(x.to(device, dtype)).to(dtype), target.to(device, dtype)).backward()
-        return {
-            name: p.grad.double().cpu() for name, p in net.named_parameters() if p.grad is not None
-        }
 
-    wanted = gradients(copy.deepcopy(network).double(), torch.device("cpu"), torch.float64)
+def _against_float64(job: Job, given: tuple[Any, ...]) -> dict[str, float]:
+    """The worst relative error of a gradient, in all arithmetics."""
+    network, x, target, exact = given
     errors = {}
-    for name in ("fp32", "tf32", *AUTOCAST):
-        mine = copy.deepcopy(network).to(job.device)
+    for name in ("fp32", "tf32", *AUTOCAST) if job.cuda else ("fp32",):
         dtype = AUTOCAST.get(name)
-        with tf32(name == "tf32"), torch.autocast(job.device.type, dtype, enabled=dtype is not None):
-            found = gradients(mine, job.device, torch.float32)
-        gaps = [
-            float((found[key] - value).norm() / value.norm())
-            for key, value in wanted.items()
-            if not key.endswith(("_conv.bias", "branch1_bias", "branch2_bias"))
-        ]
-        errors[name] = max(gaps)
+        with (
+            tf32(name == "tf32"),
+            torch.autocast(job.device.type, dtype, enabled=dtype is not None),
+        ):
+            found = _gradients(copy.deepcopy(network), x, target, job.device, torch.float32)
+        errors[name] = max(
+            float((found[key] - value).norm() / value.norm()) for key, value in exact.items()
+        )
     return errors
 
 
-def _lifter_errors(job: Job) -> dict[str, dict[str, float]]:
-    """The shipped lifter's answers, in mm, against the CPU's in float64."""
+def _exact_poses() -> tuple[Lifter, Any, Any]:
+    """The shipped lifter, keypoints, and its answers in float64."""
     shipped = load_lifter()
     rng = np.random.default_rng(3)
     pose = np.load(DATA / "published_gridconv.npz")["poses_2d"]
-    keypoints = np.float32(rng.choice(pose, 500) + rng.normal(0, 0.02, (500, 17, 2)))
+    keypoints = np.float32(rng.choice(pose, 200) + rng.normal(0, 0.02, (200, 17, 2)))
     exact = shipped.checkpoint.build().double().eval()
     with torch.no_grad():
-        wanted = exact.lift(torch.from_numpy(keypoints).double()).numpy()
+        return shipped, keypoints, exact.lift(torch.from_numpy(keypoints).double()).numpy()
+
+
+def _lifter_errors(job: Job, given: tuple[Lifter, Any, Any]) -> dict[str, dict[str, float]]:
+    """Its answers on the device, in mm."""
+    shipped, keypoints, wanted = given
     errors = {}
     for precision in ("fp32", "tf32", "bf16", "fp16") if job.cuda else ("fp32",):
         kind: Any = "fp32" if precision == "tf32" else precision
@@ -226,12 +242,16 @@ def _recording(job: Job) -> dict[str, Any]:
     }
 
 
-def prepare(job: Job) -> dict[str, tuple[LiftingNetwork, Tensor, Tensor]]:
-    return _networks()
+def prepare(job: Job) -> dict[str, Any]:
+    return {
+        "networks": _networks(),
+        "poses": _exact_poses(),
+        "gradients": {kind: _exact_gradients(job, kind) for kind in KINDS},
+    }
 
 
-def run(job: Job, networks: dict[str, tuple[LiftingNetwork, Tensor, Tensor]]) -> None:
-    for name, (network, x, wanted) in networks.items():
+def run(job: Job, given: dict[str, Any]) -> None:
+    for name, (network, x, wanted) in given["networks"].items():
         with job.guarded(f"answers {name}"):
             job.put(f"answers {name}", _network_errors(job, network, x, wanted))
     for kind in ("gridconv", "autogrids"):
@@ -242,8 +262,7 @@ def run(job: Job, networks: dict[str, tuple[LiftingNetwork, Tensor, Tensor]]) ->
     with job.guarded("recorded training"):
         job.put("recorded training", _recording(job))
     with job.guarded("shipped lifter, mm"):
-        job.put("shipped lifter, mm", _lifter_errors(job))
-    for kind in ("gridconv", "dgridconv", "dgridconv_autogrids"):
+        job.put("shipped lifter, mm", _lifter_errors(job, given["poses"]))
+    for kind in KINDS:
         with job.guarded(f"gradients {kind}"):
-            if job.affords(f"gradients {kind}", 0.5):
-                job.put(f"gradients {kind}", _against_float64(job, kind))
+            job.put(f"gradients {kind}", _against_float64(job, given["gradients"][kind]))

@@ -47,11 +47,14 @@ def frames_and_boxes(
         frames.append(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC))
     index = [n // 4 for n in range(count)]
     corner = rng.uniform((0, 0), (0.8 * width, 0.4 * height), (count, 2))
-    boxes = np.concatenate((corner, corner + (0.17 * width, 0.55 * height)), 1)
+    extent = np.array((0.17 * width, 0.55 * height))
+    boxes = np.concatenate((corner, corner + extent), 1)
     return frames, index, boxes.astype(np.float32)
 
 
-def _network(job: Job, config: PoseConfig, model: Any, precision: Any, **more: Any) -> TopDownNetwork:
+def _network(
+    job: Job, config: PoseConfig, model: Any, precision: Any, **more: Any
+) -> TopDownNetwork:
     return TopDownNetwork(
         config, copy.deepcopy(model), job.device, precision=precision, batch_size=256, **more
     )

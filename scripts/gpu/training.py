@@ -168,7 +168,14 @@ def run(job: Job, prepared: tuple[Any, TrainOptions]) -> None:
     with job.guarded("resume"):
         if job.affords("resume", 5):
             result = train(replace(options, epochs=2, resume=True))
-            job.put("resume", {"rows": [{k: row[k] for k in ("epoch", "loss", "lr", "mpjpe")} for row in result.rows]})
+            job.put(
+                "resume",
+                {
+                    "rows": [
+                        {k: row[k] for k in ("epoch", "loss", "lr", "mpjpe")} for row in result.rows
+                    ]
+                },
+            )
     if job.cuda:
         kinds: list[tuple[str, dict[str, Any], bool, bool]] = [
             ("bf16 recorded", {"precision": "bf16"}, True, True),
@@ -176,7 +183,12 @@ def run(job: Job, prepared: tuple[Any, TrainOptions]) -> None:
             ("fp16 recorded", {"precision": "fp16"}, True, False),
             ("tf32 recorded", {}, True, False),
             ("bf16 recorded, batch 1000", {"precision": "bf16", "batch": 1000}, True, False),
-            ("autogrids fp32 recorded", {"network": NetworkConfig("dgridconv_autogrids")}, True, False),
+            (
+                "autogrids fp32 recorded",
+                {"network": NetworkConfig("dgridconv_autogrids")},
+                True,
+                False,
+            ),
             ("gridconv fp32 recorded", {"network": NetworkConfig("gridconv")}, True, False),
             ("bf16 eager", {"precision": "bf16"}, False, False),
         ]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fakes import standing_at
 from pose_networks import random_model, small_config_file
 
@@ -113,7 +112,7 @@ class Network:
         for place, index, box in zip(places, frame_of_box, boxes, strict=True):
             people = self._walkers.keypoints(number_of(frames[index]))
             centre = (box[:2] + box[2:]) / 2
-            place[:] = min(people, key=lambda pose: float(np.abs(pose.mean(0) - centre).sum()))  # noqa: B023
+            place[:] = min(people, key=lambda pose: float(np.abs(pose.mean(0) - centre).sum()))
         return places, np.full(places.shape[:2], 0.9, np.float32)
 
 
@@ -148,7 +147,9 @@ class Sampler:
         self._thread.join()
 
     def top(self, count: int = 25) -> list[tuple[str, float]]:
-        return [(what, round(n / max(1, self.looks), 3)) for what, n in self.seen.most_common(count)]
+        return [
+            (what, round(n / max(1, self.looks), 3)) for what, n in self.seen.most_common(count)
+        ]
 
 
 class _Nowhere:
@@ -203,7 +204,7 @@ def _video(
 
 
 def run(job: Job, given: dict[str, Any]) -> None:
-    count = 40 if job.small else 600
+    count = 40 if job.small else 900
     _video(job, given, 20, drawn=False)  # libraries
     with job.guarded("numbers only"):
         job.put("numbers only", _video(job, given, count, drawn=False))
