@@ -189,6 +189,7 @@ def _lifter_errors(job: Job, given: tuple[Lifter, Any, Any]) -> dict[str, dict[s
     return errors
 
 
+@torch.no_grad()
 def _fused(job: Job) -> dict[str, Any]:
     x = torch.randn(100, 26, 256, device=job.device)
     if not fuses(x):
