@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._inductor.config as inductor
 from bench_lifter import LiteralNetwork
 from torch.nn import functional
 
@@ -22,7 +23,7 @@ def prepare(job: Job) -> dict[str, tuple[Callable[[], object], int, float]]:
     if not job.cuda:
         return {}
     os.nice(10)
-    torch._inductor.config.compile_threads = 4
+    inductor.compile_threads = 4
     torch.manual_seed(0)
     found: dict[str, tuple[Callable[[], object], int, float]] = {}
     config = NetworkConfig()

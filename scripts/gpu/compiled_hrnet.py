@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import torch
+import torch._inductor.config as inductor
 from pose_networks import random_model
 
 from gpu.common import Job
@@ -21,7 +22,7 @@ def prepare(job: Job) -> Any:
     if not job.cuda:
         return None
     os.nice(10)
-    torch._inductor.config.compile_threads = 4
+    inductor.compile_threads = 4
     config = read_config(W32)
     network = TopDownNetwork(
         config, random_model(config), job.device, precision="fp16", batch_size=BATCH

@@ -86,6 +86,8 @@ def run(job: Job, prepared: tuple[LiftingNetwork, LiteralNetwork, dict[str, Any]
                             },
                         )
                     answers.clear()
+            if job.cuda:
+                torch.cuda.empty_cache()  # other parts prepare meanwhile
         if batch == 4096 and job.cuda:
             for arithmetic in ("bf16", "fp32"):
                 _freeze(ours, arithmetic)

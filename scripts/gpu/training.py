@@ -62,6 +62,7 @@ class _Watch:
         self._job, self._batch, self._profile = job, batch, profile
         self._stack = ExitStack()
         self._before: Any = None
+        self._profiler: Any = None
         self.waits: Counter[str] = Counter()
         self.found: dict[str, Any] = {}
         self._steps = 0
@@ -95,10 +96,12 @@ class _Watch:
                 from torch.profiler import ProfilerActivity, profile
 
                 self._job.sync()
-                self._profiler = profile(activities=[ProfilerActivity.CUDA])
-                self._profiler.__enter__()
+                with self._job.guarded("profile"):  # which is not to end a training
+                    profiler = profile(activities=[ProfilerActivity.CUDA])
+                    profiler.__enter__()
+                    self._profiler = profiler
                 self._begun = time.perf_counter()
-        if end < steps and self._profile and self._steps == end + WATCHED + PROFILED:
+        if self._profiler is not None and self._steps == end + WATCHED + PROFILED:
             self._job.sync()
             wall = time.perf_counter() - self._begun
             self._profiler.__exit__(None, None, None)
