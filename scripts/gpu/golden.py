@@ -67,7 +67,8 @@ def _network_errors(
     errors = {"largest value": float(wanted.abs().max())}
     with torch.no_grad():
         errors["fp32"] = apart(_answer(network, x))
-        errors["fp32 batch 1"] = apart(torch.cat([_answer(network, row) for row in x.split(1)]))
+        rows = torch.cat([_answer(network, row) for row in x[:16].split(1)])
+        errors["fp32 batch 1"] = float((rows - wanted[:16]).abs().max())
         with tf32(True):
             errors["tf32"] = apart(_answer(network, x))
         for name, dtype in AUTOCAST.items():
@@ -244,6 +245,8 @@ def _recording(job: Job) -> dict[str, Any]:
 
 
 def prepare(job: Job) -> dict[str, Any]:
+    with torch.no_grad():
+        fuses(torch.zeros(100, 26, 256, device=job.device))  # compiles it
     return {
         "networks": _networks(),
         "poses": _exact_poses(),
