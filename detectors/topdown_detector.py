@@ -6,7 +6,7 @@ their keypoints in between; the network is given all crops of a few frames at on
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,8 @@ from gridpose.detectors.person_boxes import PersonFinder
 # People are looked for this far ahead of the last keypoints; the time in which somebody who
 # sprints stays inside the padding of the box.
 _AHEAD_SECONDS: Final = 0.15
+_FRAMES_AT_ONCE: Final = 16
+"""Half a second, in which a search for persons ends the looking ahead anyway."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,11 @@ class TopDownDetector:
         search_seconds: how often to search for people although nobody was lost.
         max_persons: at most this many people are followed.
         min_score: who scores less on average is lost.
+        crops_at_once: look so far ahead of the last keypoints that this many crops come together,
+            as a GPU wants; what is not as it was expected is looked at again. 0: never.
+
+    Attributes:
+        frames_at_once: :meth:`detect` does best with so many.
     """
 
     def __init__(
@@ -135,8 +142,11 @@ class TopDownDetector:
         search_seconds: float = 0.5,
         max_persons: int = 6,
         min_score: float = 0.15,
+        crops_at_once: int = 0,
     ) -> None:
         self.name = name
+        self._crops_at_once = self._reach = crops_at_once
+        self.frames_at_once = _FRAMES_AT_ONCE if crops_at_once else 1
         self.convention, self.weights_sha256 = convention, weights_sha256
         self.reason, self.notices = reason, list(notices)
         self.network, self.finder = network, finder
@@ -160,23 +170,46 @@ class TopDownDetector:
             if self._following.search_due(times[start]):
                 found = self.finder.find(frames[start : start + 1])[0]
                 self._following.found(found.boxes, times[start], found.hints)
-            ahead = _AHEAD_SECONDS if self._following.settled else 0.0
-            end = bisect_right(times, times[start] + ahead, lo=start + 1)
-            people += self._detect_part(frames[start:end], times[start:end])
+            settled = self._following.settled
+            ahead = _AHEAD_SECONDS if settled else 0.0
+            known = bisect_right(times, times[start] + ahead, lo=start + 1)
+            end = max(known, self._guessed(times, start)) if settled else known
+            people += self._detect_part(frames[start:end], times[start:end], known - start)
         return people
 
+    def _guessed(self, times: Sequence[float], start: int) -> int:
+        """The frame before which to end looking where people will be if they go on as they do."""
+        crowd = len(self._following)
+        if not crowd or not self._crops_at_once:
+            return start
+        search = bisect_left(times, self._following.next_search, lo=start + 1)
+        return min(start + min(self._crops_at_once // crowd, self._reach), search)
+
     def _detect_part(
-        self, frames: Sequence[ImageArray], times: Sequence[float]
+        self, frames: Sequence[ImageArray], times: Sequence[float], known: int
     ) -> list[list[Detection]]:
-        """A run of frames so short that it is known beforehand where people will be."""
+        """People in a run of frames, or in its beginning.
+
+        The first ``known`` ones are so near that it is known beforehand where people will be. Of
+        the others those are answered before which everybody was where they had been expected.
+        """
         following, network = self._following, self.network
         expected = following.expected(times)
-        shape = expected.shape[:2]
+        people = len(expected)
         boxes = expected.reshape(-1, 4)
         hints = following.expected_hints(times, network.hints).reshape(-1, network.hints, 2)
-        frame_of_box = np.tile(np.arange(shape[1]), shape[0])
+        frame_of_box = np.tile(np.arange(len(times)), people)
         seen = network.look(frames, frame_of_box.tolist(), boxes, hints)
-        again = np.flatnonzero(network.is_off(boxes, hints, seen))
+        off = network.is_off(boxes, hints, seen)
+        if known < len(times):
+            off_at_all = (off | _lost(seen)).reshape(people, -1)[:, known:].any(0)
+            end = known + int(off_at_all.argmax() if off_at_all.any() else len(off_at_all))
+            self._reach = end if end < len(times) else 2 * len(times)
+            kept = frame_of_box < end
+            frame_of_box, boxes, off = frame_of_box[kept], boxes[kept], off[kept]
+            seen = Seen(seen.keypoints[kept], seen.scores[kept], seen.hints[kept])
+            times = times[:end]
+        again = np.flatnonzero(off)
         if len(again):
             for index in again:
                 found = box_of(seen.keypoints[index], seen.scores[index])
@@ -184,13 +217,14 @@ class TopDownDetector:
             better = network.look(
                 frames, frame_of_box[again].tolist(), boxes[again], seen.hints[again]
             )
+            found_again = better.scores.any(1)
             for field in ("keypoints", "scores", "hints"):
-                getattr(seen, field)[again] = getattr(better, field)
+                getattr(seen, field)[again[found_again]] = getattr(better, field)[found_again]
+        shape = (people, len(times))
         keypoints = seen.keypoints.reshape(*shape, *seen.keypoints.shape[1:])
-        scores = seen.scores.reshape(*shape, -1)
-        real = following.seen(
-            times, keypoints, scores, seen.hints.reshape(*shape, network.hints, 2)
-        )
+        scores = seen.scores.reshape(*shape, *seen.scores.shape[1:])
+        hints = seen.hints.reshape(*shape, *seen.hints.shape[1:])
+        real = following.seen(times, keypoints, scores, hints)
         boxes = boxes.reshape(*shape, 4)
         return [
             [
@@ -201,7 +235,7 @@ class TopDownDetector:
                 )
                 for person in np.flatnonzero(real[:, index])
             ]
-            for index in range(len(frames))
+            for index in range(len(times))
         ]
 
     def __enter__(self) -> TopDownDetector:
@@ -214,6 +248,12 @@ class TopDownDetector:
         trace: TracebackType | None,
     ) -> None:
         self.finder.__exit__(kind, error, trace)
+
+
+def _lost(seen: Seen) -> BoolArray:
+    """(N,): who was seen too uncertainly to say where they are."""
+    marks = zip(seen.keypoints, seen.scores, strict=True)
+    return np.array([box_of(*mark) is None for mark in marks], np.bool_)
 
 
 def _extent(used: FloatArray, keypoints: FloatArray, scores: FloatArray) -> FloatArray:
