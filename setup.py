@@ -217,7 +217,9 @@ class BuildWithVendored(build_py):
         try:
             fetch(MEDIAPIPE, from_pypi)
         except FetchError as error:
-            raise SystemExit(f"error: gridpose's detector needs MediaPipe's networks: {error}") from error
+            raise SystemExit(
+                f"error: gridpose's detector needs MediaPipe's networks: {error}"
+            ) from error
         for package, without in (
             (POSE, "BlazePose's most accurate network (gridpose models download blazepose-heavy)"),
             (THREE, "HTML pages (gridpose render -o FILE.html)"),

@@ -208,9 +208,7 @@ class Following:
         """
         for index, person in enumerate(self._people):
             for place, time in enumerate(times):
-                person.see(
-                    keypoints[index, place], scores[index, place], hints[index, place], time
-                )
+                person.see(keypoints[index, place], scores[index, place], hints[index, place], time)
         certain = scores.mean(-1) >= self.min_score
         missed_before = np.array([person.missed for person in self._people], np.bool_)
         self._somebody_lost |= bool((~certain[:, -1] & ~missed_before).any())

@@ -39,11 +39,12 @@ _SMALLEST_TILE: Final = 96
 _ALIKE: Final = (0.15, 1.4, math.radians(35))
 _MOST_CANDIDATES: Final = 24
 _MIN_PRESENCE: Final = 0.5
-_MIN_SCORE: Final = 0.5
-_MIN_AGREED: Final = 0.35
+_MIN_SCORE: Final = 0.35
+_MIN_DOUBTFUL: Final = 0.5
 _SAME_IOU: Final = 0.5
-_SAME_CONTAINED: Final = 0.75
-_SECOND_LOOK_SIDE: Final = 1.4
+_CONTAINED: Final = 0.75
+_SECOND_LOOK_SIDE: Final = 1.12
+"""Of the region's, which is larger than the body."""
 
 # Measured against annotators' boxes (scripts/measure_person_boxes.py): from the ears to the crown
 # it is twice as far as from mouth to eyes; skin and clothes go beyond joints by a twentieth.
@@ -139,55 +140,41 @@ class BlazePosePersons:
         height, width = frame.shape[:2]
         tiles = search_tiles(width, height, self._levels)
         found = candidates(self._detector.find(frame, tiles))
-        people = self._look(frame, found.regions)
-        agreed = found.tiles > 1
-        real = people.present & (people.scores >= np.where(agreed, _MIN_AGREED, _MIN_SCORE))
-        doubtful = np.flatnonzero(real & (~agreed | _parts(people.boxes, real)))
-        if len(doubtful) and len(tiles) > 1:
-            boxes = people.boxes[doubtful]
-            real[doubtful] = self._confirmed(frame, found.regions[doubtful], boxes)
-        boxes = people.boxes[real]
+        if len(tiles) > 1:
+            found = found[~found.doubtful | self._confirmed(frame, found)]
+        seen = self._network.see([frame], [0] * len(found.regions), found.regions)
+        scores = seen.visibility[:, :KEYPOINTS].mean(-1)
+        needed = np.where(found.doubtful, _MIN_DOUBTFUL, _MIN_SCORE)
+        real = (seen.score >= _MIN_PRESENCE) & (scores >= needed)
+        limits = np.array([width, height, width, height], np.float32)
+        bodies = [body_box(points[:KEYPOINTS]).clip(0, limits) for points in seen.points[real]]
+        boxes = np.array(bodies, np.float32).reshape(-1, 4)
         # By support rather than score: of a person and a part of them most tiles show the person.
         best = non_maximum_suppression(boxes, found.support[real], _SAME_IOU)
         return person_boxes(
             boxes[best],
-            people.scores[real][best],
+            scores[real][best],
             (width, height),
             self._max_persons,
-            people.hints[real][best],
+            seen.points[real][best][:, KEYPOINTS:],
         )
 
-    def _look(self, frame: ImageArray, regions: Regions) -> _People:
+    def _confirmed(self, frame: ImageArray, found: Candidates) -> BoolArray:
+        """(C,): which doubtful candidates one sees from close by as well."""
         height, width = frame.shape[:2]
-        seen = self._network.see([frame], [0] * len(regions), regions)
-        scores = seen.visibility[:, :KEYPOINTS].mean(-1)
-        limits = np.array([width, height, width, height], np.float32)
-        boxes = [body_box(points[:KEYPOINTS]).clip(0, limits) for points in seen.points]
-        return _People(
-            np.array(boxes, np.float32).reshape(-1, 4),
-            scores,
-            seen.points[:, KEYPOINTS:],
-            seen.score >= _MIN_PRESENCE,
-        )
-
-    def _confirmed(self, frame: ImageArray, regions: Regions, boxes: FloatArray) -> BoolArray:
-        """(N,): in which regions, with bodies in boxes (N, 4), one sees the same from close by."""
-        height, width = frame.shape[:2]
-        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        half = _SECOND_LOOK_SIDE / 2 * (boxes[:, 2:] - boxes[:, :2]).max(-1, keepdims=True)
-        low = np.floor(np.maximum(centers - half, 0)).astype(int)
-        high = np.ceil(np.minimum(centers + half, (width, height))).astype(int)
-        tiles: list[Tile] = [
-            (*x0y0, *x1y1) for x0y0, x1y1 in zip(low.tolist(), high.tolist(), strict=True)
-        ]
-        seen = self._detector.find(frame, tiles)
-        return np.array(
-            [
-                _alike(regions[np.array([index])], people.regions).any()
-                for index, people in enumerate(seen)
-            ],
-            np.bool_,
-        )
+        confirmed = np.zeros(len(found.doubtful), np.bool_)
+        which = np.flatnonzero(found.doubtful)
+        tiles: list[Tile] = []
+        for index in which:
+            x, y = found.regions.centers[index]
+            half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[index]
+            low = max(int(x - half), 0), max(int(y - half), 0)
+            tiles.append((*low, min(int(x + half) + 1, width), min(int(y + half) + 1, height)))
+        inside = [k for k, (x0, y0, x1, y1) in enumerate(tiles) if x1 > x0 and y1 > y0]
+        seen = self._detector.find(frame, [tiles[k] for k in inside])
+        for index, people in zip(which[inside], seen, strict=True):
+            confirmed[index] = _alike(found.regions[np.array([index])], people.regions).any()
+        return confirmed
 
     def __enter__(self) -> BlazePosePersons:
         return self
@@ -201,33 +188,24 @@ class BlazePosePersons:
         """Nothing to free."""
 
 
-def _parts(boxes: FloatArray, real: BoolArray) -> BoolArray:
-    """(N,): which boxes (N, 4) lie in an earlier one of somebody real, as if a part of them."""
-    contained = np.tril(overlaps(boxes, boxes)[1] >= _SAME_CONTAINED, k=-1)
-    return np.asarray((contained & real).any(1))
-
-
-@dataclass(frozen=True)
-class _People:
-    """``boxes`` (N, 4) px, ``scores`` (N,), ``hints`` (N, 2, 2), ``present`` (N,) bool."""
-
-    boxes: FloatArray
-    scores: FloatArray
-    hints: FloatArray
-    present: BoolArray
-
-
 @dataclass(frozen=True)
 class Candidates:
-    """Different ``regions`` (C), ``tiles`` (C,) that show each, and their scores' sum."""
+    """Different ``regions`` (C).
+
+    ``support`` (C,) is the sum of the scores of the tiles that show each; ``doubtful`` (C,) are
+    those that one tile alone shows, or that may be a part of somebody with more support.
+    """
 
     regions: Regions
-    tiles: NDArray[np.int64]
     support: DoubleArray
+    doubtful: BoolArray
+
+    def __getitem__(self, index: BoolArray) -> Candidates:
+        return Candidates(self.regions[index], self.support[index], self.doubtful[index])
 
 
 def candidates(found: Sequence[FoundPeople]) -> Candidates:
-    """What several tiles show, once each; what most of them show most surely comes first."""
+    """What several tiles show, once each; what has most support comes first."""
     regions = Regions(
         np.concatenate([people.regions.centers for people in found]),
         np.concatenate([people.regions.sides for people in found]),
@@ -242,8 +220,14 @@ def candidates(found: Sequence[FoundPeople]) -> Candidates:
         if len(kept) < _MOST_CANDIDATES and not alike[index, kept].any():
             kept.append(index)
     order = np.array(kept, np.int64)
-    tiles = [len(np.unique(tile[alike[index]])) for index in kept]
-    return Candidates(regions[order], np.array(tiles, np.int64), support[order])
+    alone = np.array([len(np.unique(tile[alike[index]])) == 1 for index in kept], np.bool_)
+    half = regions.sides[order, None] / 2
+    corners = (regions.centers[order] - half, regions.centers[order] + half)
+    squares = np.concatenate(corners, -1, dtype=np.float32)
+    # One may be a part of the other, or made of several people.
+    nested = np.tril(overlaps(squares, squares)[1] >= _CONTAINED, k=-1).any(1)
+    likely = Candidates(regions[order], support[order], alone | nested)
+    return likely[~(alone & nested)]
 
 
 def _alike(one: Regions, other: Regions) -> BoolArray:

@@ -94,9 +94,9 @@ def refined(places: FloatArray, heat: FloatArray) -> FloatArray:
     at = np.trunc(places * size).astype(np.int64)
     reach = np.arange(_KERNEL) - _KERNEL // 2
     column, row = at[..., 0, None] + reach, at[..., 1, None] + reach
-    inside = (
-        ((row >= 0) & (row < height))[..., :, None] & ((column >= 0) & (column < width))[..., None, :]
-    )
+    inside = ((row >= 0) & (row < height))[..., :, None] & ((column >= 0) & (column < width))[
+        ..., None, :
+    ]
     window = heat[
         np.arange(count)[:, None, None, None],
         row.clip(0, height - 1)[..., :, None],
@@ -105,13 +105,16 @@ def refined(places: FloatArray, heat: FloatArray) -> FloatArray:
     ]
     weight = np.where(inside, _sigmoid(window), 0)
     total = weight.sum((-2, -1))
-    mean = np.stack(
-        (
-            (weight.sum(-2) * column).sum(-1),
-            (weight.sum(-1) * row).sum(-1),
-        ),
-        -1,
-    ) / np.maximum(total, 1e-12)[..., None]
+    mean = (
+        np.stack(
+            (
+                (weight.sum(-2) * column).sum(-1),
+                (weight.sum(-1) * row).sum(-1),
+            ),
+            -1,
+        )
+        / np.maximum(total, 1e-12)[..., None]
+    )
     starts_inside = ((at >= 0) & (at < size)).all(-1)
     use = starts_inside & (weight.max((-2, -1)) >= _MIN_HEAT) & (total > 0)
     return np.where(use[..., None], mean / size, places).astype(np.float32)

@@ -82,10 +82,10 @@ class PersonDetector:
         for square, tile in zip(squares, tiles, strict=True):
             _letterbox(frame, tile, square)
         raw, scores = self._engine(squares)
-        certain = 1 / (1 + np.exp(-scores[..., 0].astype(np.float64).clip(-_SCORE_CLIP, _SCORE_CLIP)))
-        return [
-            self._people(raw[index], certain[index], tile) for index, tile in enumerate(tiles)
-        ]
+        certain = 1 / (
+            1 + np.exp(-scores[..., 0].astype(np.float64).clip(-_SCORE_CLIP, _SCORE_CLIP))
+        )
+        return [self._people(raw[index], certain[index], tile) for index, tile in enumerate(tiles)]
 
     def _people(self, raw: FloatArray, scores: DoubleArray, tile: Tile) -> FoundPeople:
         likely = np.flatnonzero(scores >= self._min_score)

@@ -83,7 +83,9 @@ class Regions:
         return np.asarray(placed, np.float32)
 
 
-def differ(one: Regions, other: Regions, shift: float, scale: float, turn: float) -> NDArray[np.bool_]:
+def differ(
+    one: Regions, other: Regions, shift: float, scale: float, turn: float
+) -> NDArray[np.bool_]:
     """(N,): where regions are more than this apart.
 
     Args:
