@@ -1,10 +1,13 @@
-"""When a network's calls are recorded, and what runs otherwise; with a stand-in for CUDA graphs."""
+"""When a network's calls are recorded, and what runs otherwise; with stand-ins for CUDA graphs."""
+
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 
 from gridpose.detectors import graphs
 from gridpose.detectors.graphs import SIZES, WARM_UP, RecordedCalls
+from gridpose.detectors.graphs import Recording as RealRecording
 
 
 class Recording:
@@ -90,3 +93,46 @@ def test_where_recording_fails_everything_runs_without(recording):
 def test_padding_adds_less_than_half():
     for count in range(1, SIZES[-1] + 1):
         assert next(size for size in SIZES if size >= count) < 1.5 * count
+
+
+def test_a_recording_replays_what_it_was_given(monkeypatch):
+    """Each replay runs the call on what was copied to the place that was recorded."""
+    ran, captured = [], []
+
+    def call(values):
+        ran.append((values.data_ptr(), bool(captured)))
+        return values * 2, values[:, 0] + 1
+
+    class Side:
+        def wait_stream(self, other):
+            pass
+
+    class Graph:
+        def replay(self):
+            for kept, new in zip(made._answers, call(made._values), strict=True):
+                kept.copy_(new)
+
+    @contextmanager
+    def capture(graph, pool, stream, capture_error_mode):
+        assert (pool, capture_error_mode) == ("a pool", "thread_local")
+        captured.append(graph)
+        yield
+
+    for name, stand_in in (
+        ("device", lambda _: nullcontext()),
+        ("Stream", Side),
+        ("current_stream", Side),
+        ("stream", lambda _: nullcontext()),
+        ("CUDAGraph", Graph),
+        ("graph", capture),
+    ):
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    made = RealRecording(call, 4, torch.zeros(3, 2, dtype=torch.uint8), "a pool")
+    assert [recorded for _, recorded in ran] == [False, False, True]
+    first = torch.tensor([[1, 2], [3, 4], [5, 6]], dtype=torch.uint8)
+    doubled, added = made.replay(first)
+    again, _ = made.replay(first[:1] + 10)
+    assert doubled.tolist() == [[2, 4], [6, 8], [10, 12]]  # not what came after
+    assert added.tolist() == [2, 4, 6]
+    assert again.tolist() == [[22, 24]]
+    assert len({place for place, _ in ran}) == 1
