@@ -125,6 +125,13 @@ def _blurred(heatmaps: Tensor, kernel_size: int) -> Tensor:
     return blurred * (heatmaps.amax((-2, -1), keepdim=True) / blurred.amax((-2, -1), keepdim=True))
 
 
+@lru_cache(maxsize=8)
+def _indices(places: tuple[int, ...], device: torch.device) -> Tensor:
+    """On the device once: a GPU waits for each copy of a list."""
+    with torch.inference_mode(False):  # kept for later callers
+        return torch.tensor(places, device=device)
+
+
 def flipped(heatmaps: Tensor, counterparts: list[int], shift: bool) -> Tensor:
     """Heatmaps of mirrored crops as seen in the crops themselves.
 
@@ -132,7 +139,8 @@ def flipped(heatmaps: Tensor, counterparts: list[int], shift: bool) -> Tensor:
         counterparts: for each keypoint its counterpart on the other side of the body.
         shift: move them one pixel to the right, where pixels and not their distances were counted.
     """
-    mirrored = heatmaps.flip(-1)[:, counterparts]
+    order = _indices(tuple(counterparts), heatmaps.device)
+    mirrored = heatmaps.flip(-1).index_select(1, order)
     if shift:
         mirrored = torch.cat((mirrored[..., :1], mirrored[..., :-1]), -1)
     return mirrored

@@ -17,10 +17,14 @@ from gridpose.detectors.crops import cut, regions_of, warp_matrices
 from gridpose.detectors.device_crops import cut_on_device, upload
 from gridpose.detectors.evoskeleton import UPSAMPLING
 from gridpose.detectors.evoskeleton import decode as decode_finer
+from gridpose.detectors.graphs import Call, RecordedCalls
 from gridpose.detectors.heatmaps import Decoder, decoder_for, flipped
 from gridpose.detectors.mmpose_models import import_mmpose
 from gridpose.detectors.pose_config import PoseConfig
 from gridpose.devices import AUTOCAST, Precision
+
+_RECORDED_CROPS = {"fp32": 8, "fp16": 64, "bf16": 64}
+"""Up to so many crops at once an H100 waits for launches, not launches for it (docs/gpu.md)."""
 
 
 class _HeatmapNetwork(nn.Module):
@@ -49,7 +53,10 @@ class TopDownNetwork:
         flip_test: run mirrored crops too and average: a little better, twice the time.
         batch_size: crops run at once.
         compiled: use ``torch.compile``: slow to start, worth it for long videos.
-        cut_on_device: upload whole frames and cut crops from them there; by default on GPUs.
+        cut_on_device: upload whole frames and cut crops from them there: slower than to cut them
+            here wherever that was measured (docs/gpu.md).
+        recorded: on GPUs, replay small batches as CUDA graphs; not of compiled networks, nor of
+            heads that mmpose decodes.
     """
 
     def __init__(
@@ -62,10 +69,11 @@ class TopDownNetwork:
         flip_test: bool = False,
         batch_size: int = 8,
         compiled: bool = False,
-        cut_on_device: bool | None = None,
+        cut_on_device: bool = False,
+        recorded: bool = True,
     ) -> None:
         self.config, self.device = config, device
-        self._cuts_on_device = device.type == "cuda" if cut_on_device is None else cut_on_device
+        self._cuts_on_device = cut_on_device
         self._precision, self._flip_test, self._batch_size = precision, flip_test, batch_size
         preprocessor: Any = model.data_preprocessor
         self._mean: Tensor = preprocessor.mean.to(device)
@@ -94,6 +102,9 @@ class TopDownNetwork:
         self.whole: nn.Module = _HeatmapNetwork(self._model).eval()
         """Normalised crops (N, 3, H, W) to what the head yields."""
         self._network: Any = torch.compile(self.whole, dynamic=True) if compiled else self.whole
+        self._look: Call = self._seen
+        if recorded and device.type == "cuda" and self._decoder is not None and not compiled:
+            self._look = RecordedCalls(self._seen, _RECORDED_CROPS[precision])
 
     def run_by(self, engine: Callable[[Tensor], Any]) -> TopDownNetwork:
         """The same with something else in the place of :attr:`whole`, on the CPU.
@@ -103,6 +114,7 @@ class TopDownNetwork:
         """
         other = copy.copy(self)
         other._network = other._features = engine
+        other._look = other._seen
         # mmpose's head makes keypoints of what it yields, and that is there already.
         other._head = copy.copy(self._head)
         other._head.forward = lambda answer: answer
@@ -138,9 +150,8 @@ class TopDownNetwork:
             else:
                 size = self.config.input_size
                 pixels = cut_on_device(uploaded, frame_of_box[part], matrices[part], size)
-            crops = self._normalised(pixels)
             with torch.inference_mode(), self._autocast():
-                answers.append(self._decoded(crops))
+                answers.append(self._look(pixels))
         places = np.concatenate([place.cpu().numpy() for place, _ in answers])
         scores = np.concatenate([score.cpu().numpy() for _, score in answers])
         if scores.shape[1] != count:
@@ -163,6 +174,10 @@ class TopDownNetwork:
         )
         cut(frames, frame_of_crop, matrices, staging.numpy())
         return staging.to(self.device, non_blocking=True)
+
+    def _seen(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What is in (N, H, W, 3) uint8 crops: see :meth:`_decoded`."""
+        return self._decoded(self._normalised(pixels))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB as (N, 3, H, W) normalised, channels last."""

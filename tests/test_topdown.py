@@ -9,6 +9,7 @@ from fakes import standing_at
 from pose_networks import DOT_CONFIG, DotNetwork, draw_dots, random_model, small_config_file
 
 from gridpose.core import InputError
+from gridpose.detectors import graphs
 from gridpose.detectors.crops import regions_of
 from gridpose.detectors.mmpose_models import import_mmpose
 from gridpose.detectors.pose_config import packaged_config, read_config
@@ -286,7 +287,6 @@ def test_on_a_gpu_crops_go_through_pinned_memory(monkeypatch):
         dots,
         SimpleNamespace(type="cuda"),
         precision="fp16",
-        cut_on_device=False,
     )
     frame = np.full((300, 400, 3), 255, np.uint8)
     draw_dots(frame, standing_at(150, 140, 110))
@@ -311,6 +311,35 @@ def test_crops_cut_on_the_device_give_the_same_keypoints(tmp_path):
     ]
     for here, there in zip(*answers, strict=True):
         np.testing.assert_allclose(there, here, rtol=0, atol=0.05)
+
+
+def test_padded_recordings_give_the_same_keypoints(tmp_path, monkeypatch):
+    """With a stand-in for the graph: what batches of other sizes leave behind is not seen."""
+
+    class Recording:
+        pool = None
+
+        def __init__(self, call, size, values, pool):
+            self._call, self._values = call, values.new_zeros((size, *values.shape[1:]))
+
+        def replay(self, values):
+            self._values[: len(values)].copy_(values)
+            first, second = self._call(self._values)
+            return first[: len(values)].clone(), second[: len(values)].clone()
+
+    monkeypatch.setattr(graphs, "Recording", Recording)
+    monkeypatch.setattr(graphs, "WARM_UP", 0)
+    config = read_config(small_config_file(tmp_path))
+    network = TopDownNetwork(config, random_model(config), CPU, flip_test=True, batch_size=8)
+    boxes = np.array([[10 * i, 5 * i, 90 + 10 * i, 150 + 8 * i] for i in range(15)], np.float32)
+    index = [n % 2 for n in range(15)]
+    frames = [blurred_noise(0), blurred_noise(1)]
+    wanted = network.keypoints(frames, index, boxes)
+    network._look = graphs.RecordedCalls(network._seen, 8)
+    for count in (15, 5, 15):  # batches of 8 and 7, of 5, of 8 and 7
+        found = network.keypoints(frames, index[:count], boxes[:count])
+        np.testing.assert_allclose(found[0], wanted[0][:count], atol=0.05)
+        np.testing.assert_allclose(found[1], wanted[1][:count], atol=1e-4)
 
 
 def test_more_keypoints_than_the_data_have_are_an_error(tmp_path):

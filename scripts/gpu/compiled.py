@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch._inductor.config as inductor
 from bench_lifter import LiteralNetwork
+from torch import nn
 from torch.nn import functional
 
 from gpu.common import Job, recorded
 from gridpose.lifting.network import NetworkConfig, build_network
 
 BATCH, TRAINING_BATCH = 4096, 200
+PREPARING = 40.0
+"""Seconds after which nothing more is compiled."""
 
 
 def prepare(job: Job) -> dict[str, tuple[Callable[[], object], int, float]]:
@@ -24,45 +26,61 @@ def prepare(job: Job) -> dict[str, tuple[Callable[[], object], int, float]]:
         return {}
     os.nice(10)
     inductor.compile_threads = 4
-    torch.manual_seed(0)
     found: dict[str, tuple[Callable[[], object], int, float]] = {}
+    begun = time.monotonic()
+    for key, make in (
+        (f"ours bf16 {BATCH}", lambda: (_inference(job, "ours"), BATCH)),
+        (
+            f"forward and backward bf16 {TRAINING_BATCH}",
+            lambda: (_passes(job, True), TRAINING_BATCH),
+        ),
+        (
+            f"forward and backward fp32 {TRAINING_BATCH}",
+            lambda: (_passes(job, False), TRAINING_BATCH),
+        ),
+        (f"literal bf16 {BATCH}", lambda: (_inference(job, "literal"), BATCH)),
+    ):
+        if time.monotonic() - begun < PREPARING:
+            _add(job, found, key, *make())
+        else:
+            job.put(key, {"skipped": "compiling the others took too long"})
+    return found
+
+
+def _inference(job: Job, which: str) -> Callable[[], object]:
+    torch.manual_seed(0)
     config = NetworkConfig()
     ours = build_network(config).to(job.device).eval()
-    literal = LiteralNetwork(config).to(job.device).eval()
-    literal.load_state_dict(ours.state_dict())
-    ours.freeze(torch.bfloat16)
+    network: nn.Module = ours
+    if which == "literal":
+        network = LiteralNetwork(config).to(job.device).eval()
+        network.load_state_dict(ours.state_dict())
+    else:
+        ours.freeze(torch.bfloat16)
+    compiled = torch.compile(network)
     grid = torch.randn(BATCH, 2, 5, 5, device=job.device)
-    for name, network in (("ours", ours), ("literal", literal)):
-        compiled = torch.compile(network)
 
-        def infer(compiled: Any = compiled) -> None:
-            with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
-                compiled(grid)
+    def infer() -> None:
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+            compiled(grid)
 
-        _add(job, found, f"{name} bf16 {BATCH}", infer, BATCH)
-    for precision in ("fp32", "bf16"):
-        trained = build_network(config).to(job.device).train()
-        inner = torch.compile(trained)
-        inputs = torch.randn(TRAINING_BATCH, 2, 5, 5, device=job.device)
-        targets = torch.randn(TRAINING_BATCH, 3, 5, 5, device=job.device)
+    return infer
 
-        def passes(
-            inner: Any = inner,
-            trained: Any = trained,
-            half: bool = precision == "bf16",
-            inputs: Any = inputs,
-            targets: Any = targets,
-        ) -> None:
-            for parameter in trained.parameters():
-                parameter.grad = None
-            with torch.autocast("cuda", torch.bfloat16, enabled=half):
-                loss = functional.mse_loss(inner(inputs), targets)
-            loss.backward()
 
-        _add(
-            job, found, f"forward and backward {precision} {TRAINING_BATCH}", passes, TRAINING_BATCH
-        )
-    return found
+def _passes(job: Job, half: bool) -> Callable[[], object]:
+    trained = build_network(NetworkConfig()).to(job.device).train()
+    compiled = torch.compile(trained)
+    inputs = torch.randn(TRAINING_BATCH, 2, 5, 5, device=job.device)
+    targets = torch.randn(TRAINING_BATCH, 3, 5, 5, device=job.device)
+
+    def passes() -> None:
+        for parameter in trained.parameters():
+            parameter.grad = None
+        with torch.autocast("cuda", torch.bfloat16, enabled=half):
+            loss = functional.mse_loss(compiled(inputs), targets)
+        loss.backward()
+
+    return passes
 
 
 def _add(

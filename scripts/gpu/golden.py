@@ -138,7 +138,7 @@ def _gradients(
 
 def _exact_gradients(job: Job, kind: str) -> tuple[Any, ...]:
     """A network of usual width, a batch, and its gradients on the CPU in float64."""
-    torch.manual_seed(1)
+    torch.manual_seed(2)  # no ReLU so near its kink that rounding decides, as with seed 1
     width = 32 if job.small else 256
     config = NetworkConfig(kind, width, dropout=0.0, padding_mode=("c", "r"))  # type: ignore[arg-type]
     network = build_network(config)

@@ -16,7 +16,9 @@ from gridpose.lifting.checkpoint import Checkpoint
 from gridpose.lifting.lifter import Lifter
 from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
 
-ARITHMETICS = ("bf16", "fp32", "tf32", "fp16")
+ARITHMETICS = ("bf16", "fp32", "fp16", "tf32")
+EACH = 0.12
+"""Seconds for a row."""
 
 
 def _call(
@@ -56,48 +58,61 @@ def _freeze(network: LiftingNetwork, arithmetic: str) -> None:
 def run(job: Job, prepared: tuple[LiftingNetwork, LiteralNetwork, dict[str, Any]]) -> None:
     ours, literal, _ = prepared
     batches = [1, 8] if job.small else [4096, 1, 1024, 256, 16]
-    each = 0.12
+    arithmetics = ARITHMETICS if job.cuda else ("fp32",)
     for batch in batches:
         grid = torch.randn(batch, 2, 5, 5, device=job.device)
-        answers: list[Tensor] = []
         with torch.inference_mode(), tf32(False):
             exact = literal(grid)
-        for arithmetic in ARITHMETICS if job.cuda else ("fp32",):
-            for name, network in (("ours", ours), ("literal", literal)):
-                if network is literal and arithmetic == "fp16":
-                    continue  # as bf16
-                if network is ours:
-                    _freeze(ours, arithmetic)
-                call = _call(network, grid, arithmetic, answers)
-                for way in ("eager", "graph") if job.cuda else ("eager",):
-                    key = f"{name} {arithmetic} {way} {batch}"
-                    with job.guarded(key):
-                        if not job.affords(key, 2 * each):
-                            continue
-                        timed = call if way == "eager" else recorded(call)
-                        seconds = job.seconds_per_call(timed, each)
-                        gap = (answers[0].float() - exact).norm() / exact.norm()
-                        job.put(
-                            key,
-                            {
-                                "us": 1e6 * seconds,
-                                "poses_s": batch / seconds,
-                                "gap": float(gap),
-                            },
-                        )
-                    answers.clear()
+        for arithmetic in arithmetics:
+            _freeze(ours, arithmetic)
+            _rows(job, "ours", ours, grid, exact, arithmetic, graphs=job.cuda)
+        if batch == batches[0]:
             if job.cuda:
-                torch.cuda.empty_cache()  # other parts prepare meanwhile
-        if batch == 4096 and job.cuda:
-            for arithmetic in ("bf16", "fp32"):
-                _freeze(ours, arithmetic)
-                with job.guarded(f"kernels {arithmetic} 4096"):
-                    call = _call(ours, grid, arithmetic, [])
-                    job.put(
-                        f"kernels {arithmetic} 4096",
-                        profiled(job, lambda call=call: [call() for _ in range(5)]),  # type: ignore[misc]
-                    )
-    _end_to_end(job, ours)
+                _kernels(job, ours, grid)
+            _end_to_end(job, ours)
+        for arithmetic in arithmetics:
+            # Several hundred milliseconds a call at the largest batch: eager alone, in two types.
+            if arithmetic in ("bf16", "fp32") or batch == 1:
+                _rows(
+                    job, "literal", literal, grid, exact, arithmetic, job.cuda and batch <= 256, 2.0
+                )
+        if job.cuda:
+            torch.cuda.empty_cache()  # other parts prepare meanwhile
+
+
+def _rows(
+    job: Job,
+    name: str,
+    network: nn.Module,
+    grid: Tensor,
+    exact: Tensor,
+    arithmetic: str,
+    graphs: bool,
+    needs: float = 2 * EACH,
+) -> None:
+    """One arithmetic, each launch by itself and as a CUDA graph."""
+    batch, answers = len(grid), list[Tensor]()
+    call = _call(network, grid, arithmetic, answers)
+    for way in ("eager", "graph") if graphs else ("eager",):
+        key = f"{name} {arithmetic} {way} {batch}"
+        with job.guarded(key):
+            if not job.affords(key, needs):
+                continue
+            seconds = job.seconds_per_call(call if way == "eager" else recorded(call), EACH)
+            gap = (answers[0].float() - exact).norm() / exact.norm()
+            job.put(key, {"us": 1e6 * seconds, "poses_s": batch / seconds, "gap": float(gap)})
+        answers.clear()
+
+
+def _kernels(job: Job, network: LiftingNetwork, grid: Tensor) -> None:
+    """What the time goes to."""
+    for arithmetic in ("bf16", "fp32"):
+        key = f"kernels {arithmetic} {len(grid)}"
+        with job.guarded(key):
+            if job.affords(key, 1.5):
+                _freeze(network, arithmetic)
+                call = _call(network, grid, arithmetic, [])
+                job.put(key, profiled(job, lambda call=call: [call() for _ in range(5)]))  # type: ignore[misc]
 
 
 def _end_to_end(job: Job, network: LiftingNetwork) -> None:
@@ -106,7 +121,7 @@ def _end_to_end(job: Job, network: LiftingNetwork) -> None:
     keypoints = np.random.default_rng(0).uniform(100, 900, (count, 17, 2)).astype(np.float32)
     state = {name: value.cpu() for name, value in network.state_dict().items()}
     checkpoint = Checkpoint(network.config, state, normalisation="person")
-    for precision in ("bf16", "fp32") if job.cuda else ("fp32",):
+    for precision in ("fp16", "bf16", "fp32") if job.cuda else ("fp32",):
         key = f"Lifter.lift {precision}, {count} poses"
         with job.guarded(key):
             if job.affords(key, 1.5):

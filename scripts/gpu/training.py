@@ -129,7 +129,7 @@ class _Watch:
 def prepare(job: Job) -> tuple[Any, TrainOptions]:
     temporary = tempfile.TemporaryDirectory()
     root = Path(temporary.name)
-    _write(root / "gt", 600 if job.small else 240_000)
+    _write(root / "gt", 600 if job.small else 100_000)
     network = NetworkConfig(hidden=16 if job.small else 256)
     options = TrainOptions(
         root / "gt", root / "run", network=network, epochs=1, device=str(job.device)
@@ -168,42 +168,37 @@ def run(job: Job, prepared: tuple[Any, TrainOptions]) -> None:
     temporary, options = prepared
     runs = options.run.parent
     _run(job, "fp32 recorded", options, profile=True)
-    with job.guarded("resume"):
-        if job.affords("resume", 5):
-            result = train(replace(options, epochs=2, resume=True))
-            job.put(
-                "resume",
-                {
-                    "rows": [
-                        {k: row[k] for k in ("epoch", "loss", "lr", "mpjpe")} for row in result.rows
-                    ]
-                },
-            )
-    if job.cuda:
-        kinds: list[tuple[str, dict[str, Any], bool, bool]] = [
-            ("bf16 recorded", {"precision": "bf16"}, True, True),
-            ("fp32 eager", {}, False, False),
-            ("fp16 recorded", {"precision": "fp16"}, True, False),
-            ("tf32 recorded", {}, True, False),
-            ("bf16 recorded, batch 1000", {"precision": "bf16", "batch": 1000}, True, False),
-            (
-                "autogrids fp32 recorded",
-                {"network": NetworkConfig("dgridconv_autogrids")},
-                True,
-                False,
-            ),
-            ("gridconv fp32 recorded", {"network": NetworkConfig("gridconv")}, True, False),
-            ("bf16 eager", {"precision": "bf16"}, False, False),
-        ]
-        for key, changed, records, profile in kinds:
-            if job.affords(key, 6):
-                folder = runs / key.replace(" ", "_").replace(",", "")
-                with tf32(key.startswith("tf32")):
-                    _run(
-                        job,
-                        key,
-                        replace(options, run=folder, **changed),
-                        records=records,
-                        profile=profile,
-                    )
+    bf16: dict[str, Any] = {"precision": "bf16"}
+    kinds: list[tuple[str, dict[str, Any], bool, bool]] = [
+        ("bf16 recorded", bf16, True, True),
+        ("resume", {}, True, False),
+        ("bf16 recorded, batch 1000", {**bf16, "batch": 1000}, True, False),
+        ("fp16 recorded", {"precision": "fp16"}, True, False),
+        ("tf32 recorded", {}, True, False),
+        ("fp32 eager", {}, False, False),
+        ("autogrids fp32 recorded", {"network": NetworkConfig("dgridconv_autogrids")}, True, False),
+        ("gridconv fp32 recorded", {"network": NetworkConfig("gridconv")}, True, False),
+        ("bf16 eager", bf16, False, False),
+    ]
+    longest = 0.0
+    for key, changed, records, profile in kinds if job.cuda else [kinds[1]]:
+        if not job.affords(key, 1.2 * longest if longest else 6):
+            continue
+        begun = time.monotonic()
+        if key == "resume":
+            _resume(job, options)
+        else:
+            folder = runs / key.replace(" ", "_").replace(",", "")
+            chosen = replace(options, run=folder, **changed)
+            with tf32(key.startswith("tf32")):
+                _run(job, key, chosen, records=records, profile=profile)
+        longest = max(longest, time.monotonic() - begun)
     temporary.cleanup()
+
+
+def _resume(job: Job, options: TrainOptions) -> None:
+    """One more epoch of the first training."""
+    with job.guarded("resume"):
+        result = train(replace(options, epochs=2, resume=True))
+        kept = ("epoch", "loss", "lr", "mpjpe")
+        job.put("resume", {"rows": [{k: row[k] for k in kept} for row in result.rows]})
