@@ -62,7 +62,9 @@ def _blazepose() -> str:
     from gridpose.detectors import load_detector
 
     with load_detector("blazepose") as detector:
-        return " ".join((f"openvino {version('openvino')}, runs as {detector.name}", *detector.notices))
+        return " ".join(
+            (f"openvino {version('openvino')}, runs as {detector.name}", *detector.notices)
+        )
 
 
 def _mmpose() -> str:
