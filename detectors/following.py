@@ -22,6 +22,7 @@ _MIN_CONFIDENT = 4
 _SHRINK_SECONDS = 0.5
 _VELOCITY_SECONDS = 0.15
 _PATIENCE_SECONDS = 0.3
+_MISSED_SECONDS = 2.0
 _SETTLED_STEPS = 4
 _SAME_BOX = 0.35
 _SAME_PERSON = 0.08
@@ -135,7 +136,7 @@ class Following:
         self.interval_seconds, self.max_persons = interval_seconds, max_persons
         self.min_score = min_score
         self._people: list[_Person] = []
-        self._searched = -np.inf
+        self._searched = self._lost = -np.inf
         self._somebody_lost = False
 
     def __len__(self) -> int:
@@ -155,6 +156,10 @@ class Following:
         """Whether a search for persons is worth its time in the frame at ``time``."""
         known = self._people and not self._somebody_lost
         return not known or time - self._searched >= self.interval_seconds
+
+    def all_well(self, time: float) -> bool:
+        """Whether somebody is known, and nobody was lost of late who might come back."""
+        return bool(self._people) and time - self._lost >= _MISSED_SECONDS
 
     def found(self, boxes: FloatArray, time: float, hints: FloatArray | None = None) -> None:
         """Take in what a search of the frame at ``time`` found.
@@ -211,7 +216,8 @@ class Following:
                 person.see(keypoints[index, place], scores[index, place], hints[index, place], time)
         certain = scores.mean(-1) >= self.min_score
         missed_before = np.array([person.missed for person in self._people], np.bool_)
-        self._somebody_lost |= bool((~certain[:, -1] & ~missed_before).any())
+        if (~certain[:, -1] & ~missed_before).any():
+            self._somebody_lost, self._lost = True, times[-1]
         alone = self._alone(keypoints[:, -1], scores[:, -1].mean(-1))
         searched = np.array([person.confirmed >= times[0] for person in self._people], np.bool_)
         seen = (scores > 0).any(-1)

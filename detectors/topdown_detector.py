@@ -122,6 +122,7 @@ class TopDownDetector:
         search_seconds: how often to search for people although nobody was lost.
         max_persons: at most this many people are followed.
         min_score: who scores less on average is lost.
+        quick_finder: takes every other search while nobody is lost; is closed with this detector.
         crops_at_once: look so far ahead of the last keypoints that this many crops come together,
             as a GPU wants; what is not as it was expected is looked at again. 0: never.
 
@@ -142,6 +143,7 @@ class TopDownDetector:
         search_seconds: float = 0.5,
         max_persons: int = 6,
         min_score: float = 0.15,
+        quick_finder: PersonFinder | None = None,
         crops_at_once: int = 0,
     ) -> None:
         self.name = name
@@ -149,7 +151,8 @@ class TopDownDetector:
         self.frames_at_once = _FRAMES_AT_ONCE if crops_at_once else 1
         self.convention, self.weights_sha256 = convention, weights_sha256
         self.reason, self.notices = reason, list(notices)
-        self.network, self.finder = network, finder
+        self.network, self.finder, self._quick_finder = network, finder, quick_finder
+        self._may_be_quick = False
         self._new_following = partial(Following, search_seconds, max_persons, min_score)
         self._following = self._new_following()
 
@@ -168,14 +171,20 @@ class TopDownDetector:
         people: list[list[Detection]] = []
         while (start := len(people)) < len(frames):
             if self._following.search_due(times[start]):
-                found = self.finder.find(frames[start : start + 1])[0]
-                self._following.found(found.boxes, times[start], found.hints)
+                self._search(frames[start], times[start])
             settled = self._following.settled
             ahead = _AHEAD_SECONDS if settled else 0.0
             known = bisect_right(times, times[start] + ahead, lo=start + 1)
             end = max(known, self._guessed(times, start)) if settled else known
             people += self._detect_part(frames[start:end], times[start:end], known - start)
         return people
+
+    def _search(self, frame: ImageArray, time: float) -> None:
+        """Look for people in the whole frame."""
+        self._may_be_quick = not self._may_be_quick and self._following.all_well(time)
+        quick = self._quick_finder if self._may_be_quick else None
+        found = (quick or self.finder).find([frame])[0]
+        self._following.found(found.boxes, time, found.hints)
 
     def _guessed(self, times: Sequence[float], start: int) -> int:
         """The frame before which to end looking where people will be if they go on as they do."""
@@ -248,6 +257,8 @@ class TopDownDetector:
         trace: TracebackType | None,
     ) -> None:
         self.finder.__exit__(kind, error, trace)
+        if self._quick_finder is not None:
+            self._quick_finder.__exit__(kind, error, trace)
 
 
 def _lost(seen: Seen) -> BoolArray:

@@ -18,6 +18,8 @@ class Source(Protocol):
     """Where frames come from."""
 
     warnings: list[str]
+    cpu_seconds: float
+    """Of child processes that have ended."""
 
     @property
     def size(self) -> tuple[int, int]: ...
@@ -32,6 +34,9 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where drawn frames go."""
 
+    cpu_seconds: float
+    """Of child processes that have ended."""
+
     def write(self, image: ImageArray, time: float) -> None: ...
 
 
@@ -41,6 +46,8 @@ class ImageSource:
     Raises:
         InputError: not a picture.
     """
+
+    cpu_seconds = 0.0
 
     def __init__(self, file: Path) -> None:
         self.warnings: list[str] = []
@@ -58,6 +65,8 @@ class ImageSource:
 
 class ImageSink:
     """Writes the one drawn frame as a picture."""
+
+    cpu_seconds = 0.0
 
     def __init__(self, output: Path) -> None:
         self._output = output

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from gridpose.pipeline.smoothing import Smoothing
     from gridpose.pipeline.timeline import Persons
 
-STAGES = ("decode", "detect", "lift", "render", "encode")
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -112,8 +110,9 @@ def _plain(value: Any) -> Any:
 class VideoResult:
     """What a run made.
 
-    ``seconds_by_stage`` are the busy times of the stages; they overlap. ``warnings`` are sentences
-    for the user.
+    ``seconds_by_stage`` are the busy times of the stages; they overlap. ``cpu_seconds_by_stage``
+    are processor times, which add up (:class:`gridpose.pipeline.stopwatch.Stopwatch`).
+    ``warnings`` are sentences for the user.
     """
 
     output: Path | None
@@ -122,6 +121,7 @@ class VideoResult:
     track_ids: list[int]
     seconds: float
     seconds_by_stage: dict[str, float]
+    cpu_seconds_by_stage: dict[str, float]
     detector: str
     lifter: str
     files: list[Path]
@@ -142,9 +142,14 @@ class VideoResult:
             "fps": self.fps,
             "tracks": len(self.track_ids),
             "seconds": round(self.seconds, 3),
-            "seconds_by_stage": {k: round(v, 3) for k, v in self.seconds_by_stage.items()},
+            "seconds_by_stage": _rounded(self.seconds_by_stage),
+            "cpu_seconds_by_stage": _rounded(self.cpu_seconds_by_stage),
             "detector": self.detector,
             "lifter": self.lifter,
             "files": [str(file) for file in self.files],
             "warnings": self.warnings,
         }
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}

@@ -29,6 +29,7 @@ from gridpose.pipeline.ffmpeg import (
     widen_pipe,
 )
 from gridpose.pipeline.priority import spawn
+from gridpose.pipeline.stopwatch import reap
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 _LOG_WAIT_SECONDS = 10.0
@@ -173,6 +174,8 @@ class VideoReader:
         self.info: StreamInfo = probe(file)
         self.start, self.end, self.stride = start, end, stride
         self.warnings: list[str] = []
+        self.cpu_seconds = 0.0
+        """Of the decoders that have ended."""
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
 
@@ -256,7 +259,7 @@ class VideoReader:
                     watchman.frames += 1
                     yield Frame(index, clock.time(log.timestamp(index)), image)
                     index += 1
-                process.wait()
+                self.cpu_seconds += reap(process)
             log.join()
             if not self._closed:
                 problems = log.problems()
@@ -266,7 +269,7 @@ class VideoReader:
         finally:
             self.close()
             process.stdout.close()
-            process.wait()
+            self.cpu_seconds += reap(process)
             log.join()
             process.stderr.close()
 

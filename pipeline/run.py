@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from gridpose.pipeline.background import Background
 from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.interrupts import interrupts_held
-from gridpose.pipeline.job import STAGES, Progress, VideoOptions, VideoResult
+from gridpose.pipeline.job import Progress, VideoOptions, VideoResult
 from gridpose.pipeline.outputs import check_output
 from gridpose.pipeline.priority import give_way
 from gridpose.pipeline.reader import (
@@ -33,6 +33,7 @@ from gridpose.pipeline.reader import (
     is_image,
 )
 from gridpose.pipeline.spool import PoseSpool
+from gridpose.pipeline.stopwatch import LOAD, Stopwatch
 from gridpose.pipeline.writer import VideoWriter
 from gridpose.storage import file_sha256
 
@@ -50,21 +51,6 @@ _DRAWN_AHEAD = 4
 _STRANGE_TILT_DEGREES = 15.0
 _DETECTED_AHEAD = 48
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
-
-
-class _Stopwatch:
-    """Busy seconds by stage; each stage is timed from one thread only."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -119,7 +105,7 @@ def run_video(
     for file in options.save_poses:
         check_export(file, options.overwrite)
 
-    stopwatch = _Stopwatch()
+    stopwatch = Stopwatch()
     frames: Source = (
         ImageSource(source)
         if still
@@ -138,6 +124,9 @@ def run_video(
                     else ImageSink(output)
                 )
         run.process(sink)
+    stopwatch.child("decode", frames.cpu_seconds)
+    if sink is not None:
+        stopwatch.child("encode", sink.cpu_seconds)
     warnings = [*frames.warnings, *run.notes]
     if not run.spool.track_ids:
         warnings.append(f"{source}: nobody was found in it; the result shows no skeletons")
@@ -162,6 +151,7 @@ def run_video(
         track_ids=run.spool.track_ids,
         seconds=time.perf_counter() - started,
         seconds_by_stage=stopwatch.seconds,
+        cpu_seconds_by_stage=stopwatch.cpu_seconds(),
         detector=run.detector_name,
         lifter=run.lifter_name,
         files=files,
@@ -229,7 +219,7 @@ class _Run:
         frames: Source,
         layout: Layout | None,
         options: VideoOptions,
-        stopwatch: _Stopwatch,
+        stopwatch: Stopwatch,
         on_progress: Callable[[Progress], None] | None,
         on_detector: Callable[[Detector], None] | None,
     ) -> None:
@@ -262,7 +252,8 @@ class _Run:
         for item in detected:
             if later is None:
                 # Only now, so that torch and scipy load while the detector is at work already.
-                later = self._load_later()
+                with self._stopwatch(LOAD):
+                    later = self._load_later()
                 give_way()
             panels.append((item.time, item.panel))
             batch.append(item)
@@ -299,18 +290,19 @@ class _Run:
             decoded = stack.enter_context(Background(self._decode, ahead, "decode", gives_way=True))
             stack.callback(self._frames.close)
             chosen = self._options.detector
-            detector = (
-                stack.enter_context(
-                    load_detector(
-                        chosen,
-                        device=self._options.device,
-                        precision=self._options.precision,
-                        hrnet=self._options.hrnet,
+            with self._stopwatch(LOAD):
+                detector = (
+                    stack.enter_context(
+                        load_detector(
+                            chosen,
+                            device=self._options.device,
+                            precision=self._options.precision,
+                            hrnet=self._options.hrnet,
+                        )
                     )
+                    if isinstance(chosen, str)
+                    else chosen
                 )
-                if isinstance(chosen, str)
-                else chosen
-            )
             detector.forget()
             self._convention = detector.convention
             self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256

@@ -23,6 +23,7 @@ from gridpose.pipeline.ffmpeg import (
     widen_pipe,
 )
 from gridpose.pipeline.priority import spawn
+from gridpose.pipeline.stopwatch import reap
 from gridpose.storage import partial_name
 
 # Audio that an mp4 may hold as it is; anything else becomes AAC. Of MP3 it may hold some sample
@@ -72,6 +73,8 @@ class VideoWriter:
             raise ValueError(f"width and height must be even, got {size[0]}x{size[1]}")
         self.file = file
         self.frames_written = 0
+        self.cpu_seconds = 0.0
+        """Of the encoder, once it has ended."""
         self._size, self._fps = size, fps
         self._with_audio = audio_from is not None and audio_codec is not None
         self._first_time: float | None = None
@@ -167,7 +170,8 @@ class VideoWriter:
             self._emit(1)
         with contextlib.suppress(OSError):
             self._pipe.close()
-        if self._process.wait() != 0:
+        self.cpu_seconds += reap(self._process)
+        if self._process.returncode != 0:
             raise self._failure()
         self._log.join()
         try:

@@ -223,4 +223,5 @@ def load_blazepose(
         search_seconds=0.5,
         max_persons=max_persons,
         min_score=_MIN_SCORE,
+        quick_finder=_finder(networks, max_persons, 2, reason),
     )
