@@ -39,7 +39,8 @@ def network_file(model: Model) -> Path:
     file = find(model)
     if file is None:
         raise MissingError(
-            f"{model.file} did not come with this installation; gridpose models download {model.name}"
+            f"{model.file} did not come with this installation; "
+            f"gridpose models download {model.name}"
         )
     if file_sha256(file) != model.sha256:
         remedy = (
