@@ -88,8 +88,10 @@ POSE = Package(
 )
 # Of npm's tarballs, in base64 as npm writes it.
 SHA512 = {
-    "three": "FQK+LEpYc0fBD+J8g6oSEyyNzjp+Q7Ks1C568WWaoMRLW+TkNNWmenWeGgJjV105Gd+p/2ql1ZcjYvNiPZBhuQ==",
-    "@mediapipe/pose": "DFZsNWTsSphRIZppnUCuunzBiHP2FdJXR9ehc7mMi4KG+oPaOH0Em3d6kr7Py+TSyTXC1doH88KcF28k2sBxsQ==",
+    "three": "FQK+LEpYc0fBD+J8g6oSEyyNzjp+Q7Ks1C568WWaoMRLW+TkNNWmenWeGgJjV105"
+    "Gd+p/2ql1ZcjYvNiPZBhuQ==",
+    "@mediapipe/pose": "DFZsNWTsSphRIZppnUCuunzBiHP2FdJXR9ehc7mMi4KG+oPaOH0Em3d6kr7Py+TS"
+    "yTXC1doH88KcF28k2sBxsQ==",
 }
 # Of the wheel for Linux and Python 3.12, of which only the networks are taken.
 MEDIAPIPE_SHA256 = "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5"

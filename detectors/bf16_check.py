@@ -17,7 +17,7 @@ import numpy as np
 
 from gridpose.core import AnyArray, FloatArray, ImageArray
 from gridpose.detectors.crops import regions_of
-from gridpose.detectors.topdown_detector import KeypointNetwork
+from gridpose.detectors.topdown_detector import BoxNetwork
 from gridpose.storage import write_atomically
 
 _MEDIAN_PX: Final = 0.1
@@ -68,7 +68,7 @@ def variants(picture: ImageArray) -> tuple[list[ImageArray], list[int], FloatArr
     """The person in different light, from both sides, and differently cut.
 
     Returns:
-        Frames, and as for :meth:`KeypointNetwork.keypoints` the frame of each box and (N, 4) boxes.
+        Frames, and as for :meth:`BoxNetwork.keypoints` the frame of each box and (N, 4) boxes.
     """
     darker = (picture * 0.6).astype(np.uint8)
     flatter = (picture * 0.5 + 90).astype(np.uint8)
@@ -86,7 +86,7 @@ def variants(picture: ImageArray) -> tuple[list[ImageArray], list[int], FloatArr
 
 
 def compare(
-    exact: KeypointNetwork, rough: KeypointNetwork, crop_size: tuple[int, int], padding: float
+    exact: BoxNetwork, rough: BoxNetwork, crop_size: tuple[int, int], padding: float
 ) -> Agreement | None:
     """Compare two of a network's precisions; None without a picture.
 

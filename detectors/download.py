@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,18 @@ class Patience:
     pause_seconds: float = 1.0
 
 
+class NowhereError(MissingError):
+    """No address gave the file; ``failures`` are the addresses and why they did not."""
+
+    def __init__(self, file: Path, failures: Sequence[str]) -> None:
+        reasons = "; ".join(failures) or "no address is known"
+        super().__init__(
+            f"{file.name} could not be downloaded ({reasons}); go on later with the same "
+            f"command, or put the file by hand at {file}"
+        )
+        self.failures = tuple(failures)
+
+
 class _WorthRetryingError(Exception):
     """The connection failed; the same address may answer yet."""
 
@@ -72,16 +85,28 @@ def download(
         size: in bytes, where known.
 
     Raises:
-        MissingError: no address gave the right file, or it cannot be written.
+        NowhereError: no address gave the right file.
+        MissingError: it cannot be written.
+    """
+    with alone(file):
+        if file.is_file() and file_sha256(file).startswith(sha256):
+            return  # another process was faster
+        _Fetch(file, sha256, size, on_progress, patience or Patience()).from_any(urls)
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """While in it, other processes that want to put ``file`` there wait; its folder is made.
+
+    Raises:
+        MissingError: the disk said no.
     """
     import filelock
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(file.with_name(f".{file.name}.lock")):
-            if file.is_file() and file_sha256(file).startswith(sha256):
-                return  # another process was faster
-            _Fetch(file, sha256, size, on_progress, patience or Patience()).from_any(urls)
+            yield
     except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
         raise MissingError(
             f"{file}: cannot be written ({error.strerror}); set GRIDPOSE_HOME to another folder"
@@ -120,11 +145,7 @@ class _Fetch:
             else:
                 self._part.replace(self._file)
                 return
-        reasons = "; ".join(failures) or "no address is known"
-        raise MissingError(
-            f"{self._file.name} could not be downloaded ({reasons}); go on later with the same "
-            f"command, or put the file by hand at {self._file}"
-        )
+        raise NowhereError(self._file, failures)
 
     def _from_one(self, url: str) -> None:
         """Get all of it, with as many requests as it takes.

@@ -119,6 +119,8 @@ def _find_weights(options: HRNetOptions) -> tuple[Path, str | None]:
         model = MODELS[str(name)]
         if model.yields == "boxes":
             raise UsageError(f"{model.name} yields boxes of persons, not keypoints")
+        if not model.is_top_down:
+            raise UsageError(f"{model.name} is not a network that the detector hrnet can run")
         if not is_present(model):
             raise MissingError(
                 f"the weights {model.name} are not in the cache; gridpose models download "

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gridpose.core import DoubleArray, FloatArray, ImageArray, UsageError
+from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray, UsageError
 
 FINDERS: Final = ("auto", "blazepose", "mmdet", "full-frame")
 
@@ -95,7 +95,7 @@ class FullFrame:
         """Nothing to free."""
 
 
-def overlaps(first: FloatArray, second: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+def overlaps(first: AnyArray, second: AnyArray) -> tuple[DoubleArray, DoubleArray]:
     """How far boxes (N, 4) and (M, 4), xyxy, cover each other.
 
     Returns:
@@ -108,10 +108,11 @@ def overlaps(first: FloatArray, second: FloatArray) -> tuple[DoubleArray, Double
     areas = [np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (one, other)]
     union, smaller = areas[0] + areas[1] - shared, np.minimum(*areas)
 
-    def share(whole: DoubleArray) -> DoubleArray:
-        return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+    def part(whole: DoubleArray) -> DoubleArray:
+        shares: DoubleArray = np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+        return shares
 
-    return share(union), share(smaller)
+    return part(union), part(smaller)
 
 
 def non_maximum_suppression(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,7 @@ class Model:
         config: name of the network's config, of those that have one; see ``pose_config``.
         quality: as its makers measured it, or we.
         archive: where it can be had if no address has it by itself.
+        shipped_in: the package whose folder ``vendor`` has it if it came with the installation.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Model:
     config: str
     quality: str
     archive: Archive | None = None
+    shipped_in: str = ""
 
     @property
     def is_top_down(self) -> bool:
@@ -102,6 +105,7 @@ def _h36m(width: int, sha256: str, error: str) -> Model:
 
 
 _BLAZEPOSE: Final = "Apache-2.0; Google's own pictures"
+_BLAZEPOSE_PACKAGE: Final = "gridpose.detectors.blazepose"
 _POSE_PACKAGE: Final = "@mediapipe/pose@0.5.1675469404"
 
 
@@ -126,6 +130,7 @@ def _blazepose(size: str, sha256: str, length: int, quality: str) -> Model:
             "8bb349a7b3a3ba699df23be804ddd3b3eab810b50b15406894be257859388a84",
             f"package/{file}",
         ),
+        shipped_in=_BLAZEPOSE_PACKAGE,
     )
 
 
@@ -191,6 +196,7 @@ _ALL: Final = (
             "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
             "mediapipe/modules/pose_detection/pose_detection.tflite",
         ),
+        shipped_in=_BLAZEPOSE_PACKAGE,
     ),
     Model(
         name="rtmdet-m-person",
@@ -229,20 +235,38 @@ def sources(model: Model) -> tuple[str, ...]:
 
 
 def weights_file(model: Model) -> Path:
-    """Where the file lies, or would lie."""
+    """Where the file lies in the cache, or would lie."""
     return cache_dir() / "models" / model.file
 
 
+def copies(model: Model) -> list[Path]:
+    """The files that are there, whole or damaged: what was installed before what is in the cache.
+
+    A download puts a file into the cache only when it is complete.
+    """
+    places = [weights_file(model)]
+    if model.shipped_in:
+        places.insert(0, Path(str(files(model.shipped_in) / "vendor" / model.file)))
+    return [place for place in places if place.is_file()]
+
+
 def is_present(model: Model) -> bool:
-    """Whether the file is there; a download puts it there only when it is complete."""
-    return weights_file(model).is_file()
+    """Whether there is a file."""
+    return bool(copies(model))
+
+
+def right_copy(model: Model) -> Path | None:
+    """The first of the files that are there whose SHA-256 is right."""
+    return next((file for file in copies(model) if _fault(model, file) is None), None)
 
 
 def check(model: Model) -> str | None:
-    """What is wrong with the file in the cache; None when its SHA-256 is right."""
-    file = weights_file(model)
-    if not file.is_file():
-        return "missing"
+    """What is wrong with the file that is there; None when the SHA-256 of one is right."""
+    faults = [_fault(model, file) for file in copies(model)]
+    return None if None in faults else (faults or ["missing"])[0]
+
+
+def _fault(model: Model, file: Path) -> str | None:
     try:
         found = file_sha256(file)
     except OSError as error:

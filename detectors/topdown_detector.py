@@ -205,13 +205,14 @@ class TopDownDetector:
         following, network = self._following, self.network
         expected = following.expected(times)
         people = len(expected)
-        boxes = expected.reshape(-1, 4)
-        hints = following.expected_hints(times, network.hints).reshape(-1, network.hints, 2)
+        boxes: FloatArray = expected.reshape(-1, 4)
+        hints: FloatArray = following.expected_hints(times, network.hints)
+        hints = hints.reshape(-1, network.hints, 2)
         frame_of_box = np.tile(np.arange(len(times)), people)
         seen = network.look(frames, frame_of_box.tolist(), boxes, hints)
         off = network.is_off(boxes, hints, seen)
         if known < len(times):
-            off_at_all = (off | _lost(seen)).reshape(people, -1)[:, known:].any(0)
+            off_at_all = np.any((off | _lost(seen)).reshape(people, -1)[:, known:], axis=0)
             end = known + int(off_at_all.argmax() if off_at_all.any() else len(off_at_all))
             self._reach = end if end < len(times) else 2 * len(times)
             kept = frame_of_box < end

@@ -17,13 +17,13 @@ _MEGABYTE = 1_000_000
 
 
 def _known(model: Model) -> dict[str, Any]:
-    from gridpose.detectors.registry import is_present, sources, weights_file
+    from gridpose.detectors.registry import copies, sources, weights_file
 
-    file = weights_file(model)
-    present = is_present(model)
+    present = copies(model)
+    file = present[0] if present else weights_file(model)
     return {
         "name": model.name,
-        "present": present,
+        "present": bool(present),
         "file": str(file),
         "size": file.stat().st_size if present else model.size,
         "sha256": model.sha256,
@@ -31,7 +31,7 @@ def _known(model: Model) -> dict[str, Any]:
         "yields": model.yields,
         "quality": model.quality,
         "licence": model.licence,
-        "urls": list(sources(model)),
+        "urls": [*sources(model), *([model.archive.url] if model.archive else [])],
     }
 
 
@@ -83,8 +83,8 @@ def download_command(
       gridpose models download hrnet-w48-coco
       gridpose models download hrnet-w32-coco hrnet-w32-h36m --json
     """  # noqa: D301
-    from gridpose.detectors.download import download
-    from gridpose.detectors.registry import check, model, sources, weights_file
+    from gridpose.detectors.fetch import fetch
+    from gridpose.detectors.registry import check, model, right_copy
     from gridpose.pipeline.console import Console, ProgressDisplay
 
     console = Console(quiet, verbose, json_output)
@@ -98,9 +98,8 @@ def download_command(
             console.warn(f"{one.name}: {fault}; fetching it again")
         console.info(f"{one.name}: {one.licence}")
         with ProgressDisplay(quiet, "MB") as display:
-            shown = partial(_show, display)
-            download(sources(one), weights_file(one), one.sha256, one.size, on_progress=shown)
-    files = {one.name: str(weights_file(one)) for one in wanted}
+            fetch(one, partial(_show, display))
+    files = {one.name: str(right_copy(one)) for one in wanted}
     console.result({"downloaded": files}, "\n".join(files.values()))
 
 
@@ -120,7 +119,7 @@ def verify_command(
     verbose: Verbose = False,
     json_output: Json = False,
 ) -> None:
-    """Check the SHA-256 of weights in the cache.
+    """Check the SHA-256 of weights in the cache and of those that came with the installation.
 
     Ends with exit code 3 when one is damaged, 4 when one that was named is missing.
 
@@ -138,13 +137,13 @@ def verify_command(
     Console(quiet, verbose, json_output).result(
         {"verified": [{"name": name, "fault": fault} for name, fault in faults.items()]},
         "\n".join(f"{name}: {fault or 'right'}" for name, fault in faults.items())
-        or "no weights are in the cache",
+        or "no weights are here",
     )
     bad = [name for name, fault in faults.items() if fault is not None]
     if bad:
         missing = all(faults[name] == "missing" for name in bad)
         text = (
-            f"{', '.join(bad)}: {'not in the cache' if missing else 'missing or damaged'}; "
+            f"{', '.join(bad)}: {'not here' if missing else 'missing or damaged'}; "
             f"gridpose models download {' '.join(bad)} fetches {'it' if len(bad) == 1 else 'them'}"
         )
         raise MissingError(text) if missing else InputError(text)

@@ -79,7 +79,9 @@ def _mmpose() -> str:
 def _hrnet_weights() -> str:
     from gridpose.detectors.registry import MODELS, check, is_present
 
-    present = [model for model in MODELS.values() if is_present(model)]
+    # BlazePose's own are looked at where it is loaded.
+    weights = [model for model in MODELS.values() if not model.shipped_in]
+    present = [model for model in weights if is_present(model)]
     for model in present:
         if fault := check(model):
             raise _LackError(f"{model.name} is {fault}", f"gridpose models download {model.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def lift_file(
     size = _image_size(data, lead, image_size, source)
     poses = lifter.lift(keypoints.reshape(-1, NUM_JOINTS, 2), size, fov_degrees)
     poses = poses.reshape(*lead, NUM_JOINTS, 3)
-    arrays = {
+    arrays: dict[str, Any] = {
         "poses_3d": poses,
         "keypoints_2d": keypoints,
         "image_size": size.reshape(*lead, 2) if size.ndim == 2 else size,

@@ -87,11 +87,12 @@ class Mender:
         """Frames of one person that are due, up to ``stop``."""
         if track.first >= stop or not track.observations:
             return
-        keypoints = np.full((len(track.observations), NUM_JOINTS, 2), np.nan, np.float32)
+        shape = (len(track.observations), NUM_JOINTS, 2)
+        keypoints: FloatArray = np.full(shape, np.nan, np.float32)
         for index, observation in enumerate(track.observations):
             if observation is not None:
                 keypoints[index] = observation.keypoints
-        flags = np.zeros(keypoints.shape[:2], np.uint8)
+        flags: NDArray[np.uint8] = np.zeros(keypoints.shape[:2], np.uint8)
         if self._repair:
             keypoints, flags, exchanges = repaired(keypoints, self._fps, track.exchanges)
             track.exchanges = exchanges[: max(0, stop - track.first)]

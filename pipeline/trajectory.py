@@ -36,11 +36,11 @@ def hip_positions(
     focal = image_size[0] / 2 / math.tan(math.radians(fov_degrees) / 2)
     rays = (keypoints.astype(np.float64) - np.array(image_size) / 2) / focal
     count, joints = rays.shape[:2]
-    design = np.zeros((count, 2, joints, 3))
-    design[:, 0, :, 0] = design[:, 1, :, 1] = 1
-    design[..., 2] = -rays.transpose(0, 2, 1)
+    rows = np.zeros((count, 2, joints, 3))
+    rows[:, 0, :, 0] = rows[:, 1, :, 1] = 1
+    rows[..., 2] = -rays.transpose(0, 2, 1)
     values = (rays * poses[..., 2:] - poses[..., :2]).transpose(0, 2, 1)
-    design, values = design.reshape(count, -1, 3), values.reshape(count, -1)
+    design, values = rows.reshape(count, -1, 3), values.reshape(count, -1)
     normal = design.transpose(0, 2, 1) @ design
     # Keypoints that are all in one place say nothing of the distance.
     normal[:, np.arange(3), np.arange(3)] += 1e-9

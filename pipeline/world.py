@@ -6,13 +6,14 @@ upright. The hip stays above the origin; only its height over the floor is estim
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import median_filter, minimum_filter1d
 from scipy.signal import savgol_filter
 
-from gridpose.core import BoolArray, DoubleArray, FloatArray
+from gridpose.core import AnyArray, BoolArray, DoubleArray, FloatArray
 
 CAMERA_TO_WORLD: Final[DoubleArray] = np.array(((1.0, 0, 0), (0, 0, 1), (0, -1, 0)))
 """(x, y, z) -> (x, z, -y); determinant +1, so nobody is mirrored."""
@@ -29,8 +30,10 @@ _SCALE_SECONDS = 0.5
 _RISE_NOISE = 0.06
 _HEIGHT_SECONDS = 0.25
 
+_Real = TypeVar("_Real", np.float32, np.float64)
 
-def camera_to_world(poses: FloatArray) -> FloatArray:
+
+def camera_to_world(poses: NDArray[_Real]) -> NDArray[_Real]:
     """Rotate ``(..., 3)`` camera-axes points to world axes."""
     return np.asarray(poses @ CAMERA_TO_WORLD.T.astype(poses.dtype))
 
@@ -44,7 +47,7 @@ def pixels_per_metre(keypoints: FloatArray, poses: FloatArray) -> DoubleArray:
 
 
 def hip_heights(
-    poses_world: FloatArray,
+    poses_world: AnyArray,
     poses_camera: FloatArray,
     keypoints: FloatArray,
     image_height: int,
@@ -105,12 +108,12 @@ def flight_limit(grounded: BoolArray, fps: float) -> DoubleArray:
 
 
 def place(
-    poses_world: FloatArray,
+    poses_world: NDArray[_Real],
     poses_camera: FloatArray,
     keypoints: FloatArray,
     image_height: int,
     fps: float,
-) -> FloatArray:
+) -> NDArray[_Real]:
     """Poses ``(T, 17, 3)`` raised so that z = 0 is the floor; arguments as :func:`hip_heights`."""
     placed = poses_world.copy()
     heights = hip_heights(poses_world, poses_camera, keypoints, image_height, fps)

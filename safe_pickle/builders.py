@@ -207,7 +207,8 @@ def _array(machine: Machine, args: tuple[Any, ...]) -> Any:
             if len(content) != size * dtype.itemsize:
                 raise ValueError("an array of another size than its content")
         # All arguments are checked by now, and numpy takes the bytes without a copy.
-        array.__setstate__((1, shape, dtype, bool(fortran), content))
+        checked: Any = (1, shape, dtype, bool(fortran), content)
+        array.__setstate__(checked)
 
     machine.awaits_state(array, restore)
     return array

@@ -46,7 +46,7 @@ from gridpose.core import (
     UsageError,
 )
 from gridpose.detectors import BLAZEPOSE_33, COCO_17
-from gridpose.detectors.blazepose_detector import load_blazepose
+from gridpose.detectors.blazepose.detector import load_blazepose
 from gridpose.pipeline.reader import VideoReader, is_image, read_image
 from gridpose.pipeline.tracking import Observation, Tracker, oks
 

@@ -101,7 +101,8 @@ class Stage:
     ) -> None:
         """Move the bounds of what is shown towards those of the people."""
         right, away = self._view.axes[0], np.array((*_away(self._view), 0.0))
-        low, high = np.full(2, math.inf), np.full(2, -math.inf)
+        low: DoubleArray = np.full(2, math.inf)
+        high: DoubleArray = np.full(2, -math.inf)
         top = _LEAST_HEIGHT
         for person in people:
             world = person.pose_world + places[person.track_id]

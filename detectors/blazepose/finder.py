@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray, UsageError
 from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork

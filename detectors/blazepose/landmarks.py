@@ -76,7 +76,7 @@ class LandmarkNetwork:
         regions.cut(frames, frame_of_region, crops)
         raw, score, heat = self._engine(crops)
         values = raw.reshape(-1, _POINTS, _VALUES)
-        places = refined(values[..., :2] / np.float32(CROP), heat)[:, : TOP + 1]
+        places = refined((values[..., :2] / CROP).astype(np.float32), heat)[:, : TOP + 1]
         sure = _sigmoid(values[:, : TOP + 1, 3:])
         return Landmarks(
             regions.to_frame(places), sure[..., 0], sure[..., 1], score.reshape(len(regions))

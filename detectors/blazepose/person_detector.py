@@ -1,8 +1,8 @@
 """BlazePose's person detector: a picture in, rotated regions with people in them out.
 
 A single-shot detector of faces and the bodies below them. What surrounds it is MediaPipe's
-(``pose_detection_cpu.pbtxt`` of release 0.10.21): the picture in a square of 224 px with bars, values
-from -1 to 1; 2,254 anchors; weighted non-maximum suppression.
+(``pose_detection_cpu.pbtxt`` of release 0.10.21): the picture in a square of 224 px with bars,
+values from -1 to 1; 2,254 anchors; weighted non-maximum suppression.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Regions:
     def corners(self) -> DoubleArray:
         """(N, 4, 2) px."""
         ends = np.array([(0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)], np.float64)
-        return np.einsum("nij,kj->nki", self.matrices(1), ends)
+        return np.asarray(np.einsum("nij,kj->nki", self.matrices(1), ends))
 
     def cut(
         self, frames: Sequence[ImageArray], frame_of_region: Sequence[int], out: ImageArray
@@ -98,4 +98,4 @@ def differ(
     apart = np.hypot(*(other.centers - one.centers).T) / np.maximum(one.sides, 1e-6)
     ratio = np.abs(np.log(np.maximum(other.sides, 1e-6) / np.maximum(one.sides, 1e-6)))
     turned = np.abs((other.angles - one.angles + np.pi) % (2 * np.pi) - np.pi)
-    return (apart > shift) | (ratio > np.log(scale)) | (turned > turn)
+    return np.asarray((apart > shift) | (ratio > np.log(scale)) | (turned > turn))

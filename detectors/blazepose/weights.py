@@ -6,13 +6,11 @@ downloaded models.
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Final, Literal
 
 from gridpose.core import MissingError
-from gridpose.detectors.registry import MODELS, Model, weights_file
-from gridpose.storage import file_sha256
+from gridpose.detectors.registry import MODELS, Model, copies, is_present, right_copy
 
 Size = Literal["heavy", "full", "lite"]
 SIZES: Final[tuple[Size, ...]] = ("heavy", "full", "lite")
@@ -21,36 +19,27 @@ PERSON_DETECTOR: Final = MODELS["blazepose-detector"]
 LANDMARKS: Final[dict[Size, Model]] = {size: MODELS[f"blazepose-{size}"] for size in SIZES}
 
 
-def find(model: Model) -> Path | None:
-    """The network's file in the package or the cache, None where it is in neither."""
-    shipped = files("gridpose.detectors.blazepose") / "vendor" / model.file
-    for file in (Path(str(shipped)), weights_file(model)):
-        if file.is_file():
-            return file
-    return None
-
-
 def network_file(model: Model) -> Path:
     """The network's verified file.
 
     Raises:
         MissingError: it is nowhere, or damaged.
     """
-    file = find(model)
-    if file is None:
+    file = right_copy(model)
+    if file is not None:
+        return file
+    damaged = copies(model)
+    if not damaged:
         raise MissingError(
-            f"{model.file} did not come with this installation; gridpose models download {model.name}"
+            f"{model.file} did not come with this installation; gridpose models download "
+            f"{model.name} fetches it"
         )
-    if file_sha256(file) != model.sha256:
-        remedy = (
-            f"gridpose models download {model.name}"
-            if file == weights_file(model)
-            else "pip install --force-reinstall gridpose"
-        )
-        raise MissingError(f"{file}: damaged, its SHA-256 is not the network's; {remedy}")
-    return file
+    raise MissingError(
+        f"{damaged[0]}: damaged, its SHA-256 is not the network's; gridpose models download "
+        f"{model.name} fetches another"
+    )
 
 
 def best_size() -> Size:
     """The most accurate landmark network at hand, else ``full``, which every wheel carries."""
-    return next((size for size in SIZES if find(LANDMARKS[size]) is not None), "full")
+    return next((size for size in SIZES if is_present(LANDMARKS[size])), "full")

@@ -6,7 +6,7 @@ import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def _write(tracks: PoseTracks, file: Path, suffix: str, name: str) -> list[str]:
 def _write_npz(tracks: PoseTracks, file: Path) -> None:
     from gridpose.pipeline.posefile import small_arrays
 
-    arrays = small_arrays(
+    arrays: dict[str, Any] = small_arrays(
         fps=tracks.fps,
         frame_time=tracks.frame_time,
         image_size=tracks.image_size,

@@ -36,10 +36,10 @@ def joints_of(
     """As ``Convention.to_human36m``, where keypoints may be NaN and confidence unknown."""
     lead, count = keypoints.shape[:-2], keypoints.shape[-2]
     flat = keypoints.reshape(-1, count, 2)
-    there = np.isfinite(flat).all(-1)
+    there = np.asarray(np.isfinite(flat).all(-1))
     known = np.ones_like(there, np.float32) if confidence is None else confidence
     certain = np.where(there, known.reshape(-1, count), np.float32(-np.inf))
-    joints = np.empty((len(flat), NUM_JOINTS, 2), np.float32)
+    joints: FloatArray = np.empty((len(flat), NUM_JOINTS, 2), np.float32)
     joint_confidence = np.empty((len(flat), NUM_JOINTS), np.float32)
     for start in range(0, len(flat), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -56,7 +56,7 @@ def _one_ear(
     keypoints: FloatArray, confidence: FloatArray | None, convention: Convention
 ) -> tuple[FloatArray, FloatArray | None]:
     ears = [convention.keypoints.index(ear) for ear in _EARS]
-    there = np.isfinite(keypoints[..., ears, :]).all(-1)
+    there = np.asarray(np.isfinite(keypoints[..., ears, :]).all(-1))
     keypoints = keypoints.copy()
     confidence = None if confidence is None else confidence.copy()
     for own, other, place in ((0, 1, ears[0]), (1, 0, ears[1])):

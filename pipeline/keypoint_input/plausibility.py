@@ -137,7 +137,7 @@ def _sides(
         return point[f"left_{part}"] - point[f"right_{part}"]
 
     def middle(part: str) -> FloatArray:
-        return (point[f"left_{part}"] + point[f"right_{part}"]) / 2
+        return np.asarray((point[f"left_{part}"] + point[f"right_{part}"]) / 2, np.float32)
 
     ears, shoulders = across("ear"), across("shoulder")
     trunk = np.linalg.norm(middle("shoulder") - middle("hip"), axis=-1)
