@@ -149,17 +149,18 @@ class Synthesiser:
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
-    def _bodies(self, count: int) -> Tensor:
-        """World poses ``(count, 17, 3)``, z up, hip at the origin."""
-        sides = list(MIRRORED)
+    def lengths(self, count: int) -> Tensor:
+        """Bone lengths ``(count, 17)`` in metres of bodies of the mean size."""
         variation = self._normal(count, NUM_JOINTS)
-        variation = (variation + variation[:, sides]) / math.sqrt(2)  # bodies are symmetric
+        variation = (variation + variation[:, list(MIRRORED)]) / math.sqrt(2)  # sides are alike
         lengths = variation.new_tensor(BONE_LENGTHS) * (
             1 + self.options.proportion_sigma * variation.clamp(-3, 3)
         )
         # One image does not tell how tall somebody is: only proportions vary.
-        lengths = lengths * (sum(BONE_LENGTHS) / lengths.sum(1, keepdim=True))
+        return lengths * (sum(BONE_LENGTHS) / lengths.sum(1, keepdim=True))
 
+    def directions(self, count: int, lengths: Tensor) -> Tensor:
+        """Bone directions ``(count, 17, 3)`` of recombined poses, z up."""
         drawn = self.bank.draw((1 + _DONORS) * count, self.generator)
         # The second half of the recombiner's poses are the mirror images of the first.
         drawn = drawn + len(self.bank) * (self._uniform(len(drawn)) < 0.5)
@@ -167,9 +168,15 @@ class Synthesiser:
         made = self._recombiner.recombine(
             poses, torch.stack(donors), lengths, self.options.recombination, self.generator
         )
-        return assemble(tilt(made.directions, self.options.tilt, self.generator), lengths)
+        return made.directions
 
-    def _views(self, count: int) -> Tensor:
+    def _bodies(self, count: int) -> Tensor:
+        """World poses ``(count, 17, 3)``, z up, hip at the origin."""
+        lengths = self.lengths(count)
+        directions = self.directions(count, lengths)
+        return assemble(tilt(directions, self.options.tilt, self.generator), lengths)
+
+    def views(self, count: int) -> Tensor:
         """World to camera rotations ``(count, 3, 3)``."""
         options = self.options
         yaw = self._uniform(count, -math.pi, math.pi)
@@ -184,25 +191,31 @@ class Synthesiser:
         rolled = torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1), dim=-1)
         return rolled.reshape(count, 3, 3) @ view_rotation(forward) @ to_down
 
-    def batch(self, count: int) -> SyntheticBatch:
-        """Draw ``count`` poses with their 2D keypoints."""
-        options = self.options
-        poses = self._bodies(count) @ self._views(count).transpose(1, 2)
-
-        sizes = poses.new_tensor(_FRAME_SIZES)
+    def lenses(self, count: int) -> tuple[Tensor, Tensor]:
+        """Frame sizes ``(count, 2)`` and focal lengths ``(count,)``, pixels."""
+        sizes = self.bank.directions.new_tensor(_FRAME_SIZES)
         choice = torch.randint(
             len(_FRAME_SIZES), (count,), generator=self.generator, device=self.device
         )
         size = sizes[choice]
-        fov = torch.deg2rad(self._uniform(count, *options.fov))
-        focal = 0.5 * size[:, 0] / torch.tan(fov / 2)
-        near, far = (math.log(value) for value in options.distance)
+        fov = torch.deg2rad(self._uniform(count, *self.options.fov))
+        return size, 0.5 * size[:, 0] / torch.tan(fov / 2)
+
+    def roots(self, count: int, size: Tensor, focal: Tensor, nearest: Tensor) -> Tensor:
+        """Where hips are, ``(count, 3)`` metres; ``nearest`` (count,) is the least z of a pose."""
+        near, far = (math.log(value) for value in self.options.distance)
         depth = self._uniform(count, near, far).exp()
-        depth = torch.maximum(depth, 0.9 - poses[..., 2].amin(1))
+        depth = torch.maximum(depth, 0.9 - nearest)
         reach = torch.stack(
             (self._uniform(count, -0.45, 0.45), self._uniform(count, -0.35, 0.35)), -1
         )
-        root = torch.cat((reach * size / focal[:, None] * depth[:, None], depth[:, None]), -1)
+        return torch.cat((reach * size / focal[:, None] * depth[:, None], depth[:, None]), -1)
+
+    def batch(self, count: int) -> SyntheticBatch:
+        """Draw ``count`` poses with their 2D keypoints."""
+        poses = self._bodies(count) @ self.views(count).transpose(1, 2)
+        size, focal = self.lenses(count)
+        root = self.roots(count, size, focal, poses[..., 2].amin(1))
         seen = poses + root[:, None]
         found, noisy = self._errors.misplace(seen)
         keypoints = found[..., :2] / found[..., 2:] * focal[:, None, None] + size[:, None] / 2
