@@ -70,9 +70,9 @@ def view_rotation(bearing: Tensor) -> Tensor:
     ``rotation @ p`` is a point in the turned camera.
     """
     forward = torch.nn.functional.normalize(bearing, dim=-1)
-    down = torch.zeros_like(forward)
-    down[:, 1] = 1
-    right = torch.nn.functional.normalize(torch.linalg.cross(down, forward), dim=-1)
+    x, _, z = forward.unbind(-1)
+    right = torch.stack((z, torch.zeros_like(z), -x), -1)  # down x forward
+    right = torch.nn.functional.normalize(right, dim=-1)
     return torch.stack((right, torch.linalg.cross(forward, right), forward), dim=1)
 
 

@@ -36,10 +36,10 @@ class SequenceErrors:
     """Share of windows with exact 2D."""
     derived: float = 0.4
     """Share of windows whose hip, spine and thorax come from hips and shoulders, as with COCO."""
-    offsets: float = 0.3
+    offsets: float = 0.25
     """As in :class:`gridpose.lifting.detector_errors.DetectorErrors`."""
-    noise: float = 0.011
-    noise_spread: float = 0.5
+    noise: float = 0.0105
+    noise_spread: float = 0.4
     persistence: float = 1 / 3
     along_limb: float = 1.3
     bias: float = 0.007
@@ -48,7 +48,7 @@ class SequenceErrors:
     """Chance that a joint leaps off in a frame, for one to six frames, and how far."""
     leap_frames: int = 6
     leap_sigma: float = 0.14
-    exchange: float = 0.009
+    exchange: float = 0.007
     """Chance that sides are exchanged from a frame on, for two to eight frames, rarely more."""
     exchange_frames: tuple[int, int, int] = (2, 8, 15)
     exchange_legs: float = 0.65
@@ -104,7 +104,8 @@ class SequenceErrorModel:
 
     def misplace(self, joints: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (B, T, 17, 3), metres in camera axes, where a detector sees them, and which
-        windows (B,) have errors at all; :meth:`detect` wants both."""
+        windows (B,) have errors at all; :meth:`detect` wants both.
+        """
         batch = len(joints)
         noisy = self._uniform(batch) >= self.errors.clean
         up = normalize(joints[:, :, 8] - joints[:, :, 0], dim=-1)
@@ -130,7 +131,7 @@ class SequenceErrorModel:
         error = errors.noise * self._noise(keypoints) + errors.bias * self._normal(
             batch, 1, NUM_JOINTS, 2
         )
-        often = (0.6 * self._normal(batch, 1, 1)).clamp(-2, 2).exp()
+        often = (0.5 * self._normal(batch, 1, 1)).clamp(-2, 2).exp()
         leaps, leaping = self._leaps(often, frames)
         shown = keypoints + extent * (level * error + leaps)
         shown = self._exchange(shown, often)

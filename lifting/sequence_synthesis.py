@@ -15,14 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gridpose.core import MIRRORED, NUM_JOINTS
+from gridpose.core import MIRRORED, NUM_JOINTS, AnyArray
 from gridpose.lifting.bone_directions import TiltOptions, assemble, mirror, tilt
 from gridpose.lifting.collisions import Collisions
 from gridpose.lifting.joint_limits import LIMITED
 from gridpose.lifting.local_frames import ROWS, LocalFrames, rows
 from gridpose.lifting.recombination import rotate_a_little
 from gridpose.lifting.sequence_errors import SequenceErrorModel, SequenceErrors
-from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
+from gridpose.lifting.synthesis import (
+    Motion,
+    PoseBank,
+    Synthesiser,
+    SynthesisOptions,
+    read_motion,
+)
 from gridpose.lifting.temporal import WINDOW_FPS
 
 # Which limbs of another window somebody may get, and how often.
@@ -33,6 +39,8 @@ _EXCHANGES = (
     (("right_thigh", "left_thigh", "right_shin", "left_shin"), 0.08),
     (("nose", "head"), 0.15),
 )
+_LONGEST_LEFT_OUT = 15
+"""Frames; where more are missing, a sequence ends."""
 _MOST_COLLISIONS = 0.04
 """Share of frames in which exchanged limbs may go through the body."""
 
@@ -104,25 +112,49 @@ class SequenceBank:
         Raises:
             InputError: a file lacks an array or has another shape.
         """
-        poses = PoseBank.from_files(files, device)
-        hips, first, last, rates = [], [], [], []
+        motions = [_every_frame(read_motion(file)) for file in files]
+        positions = np.concatenate([motion.positions for motion in motions])
+        kinds = [name for motion in motions for name in motion.kinds]
+        first, last = [], []
         count = 0
-        for file in files:
-            with np.load(file, allow_pickle=False) as data:
-                clip, frame, fps = data["clip"], data["frame"], data["fps"]
-                hips.append(data["positions"][:, 0].astype(np.float32))
-            breaks = np.flatnonzero((np.diff(clip) != 0) | (np.diff(frame) != 1)) + 1
-            edges = np.concatenate(([0], breaks, [len(clip)]))
+        for motion in motions:
+            breaks = np.diff(motion.clip, prepend=-1, append=-1) != 0
+            breaks[1:-1] |= np.diff(motion.frame) != 1
+            edges = np.flatnonzero(breaks)
             lengths = np.diff(edges)
             first.append(np.repeat(edges[:-1], lengths) + count)
             last.append(np.repeat(edges[1:] - 1, lengths) + count)
-            rates.append(fps[clip].astype(np.float32))
-            count += len(clip)
+            count += len(motion.clip)
 
-        def put(parts: list[np.ndarray]) -> Tensor:
-            return torch.from_numpy(np.concatenate(parts)).to(device)
+        def put(values: AnyArray) -> Tensor:
+            return torch.from_numpy(values).to(device)
 
-        return cls(poses, put(hips), put(first), put(last), put(rates))
+        return cls(
+            PoseBank.from_poses(positions, kinds, device),
+            put(positions[:, 0].copy()),
+            put(np.concatenate(first)),
+            put(np.concatenate(last)),
+            put(np.concatenate([motion.fps for motion in motions])),
+        )
+
+
+def _every_frame(motion: Motion) -> Motion:
+    """Frames that were left out because nothing much moved, interpolated."""
+    step = np.diff(motion.frame, append=motion.frame[-1:])
+    ends = np.diff(motion.clip, append=-1) != 0
+    fill = np.where(ends | (step < 1) | (step > _LONGEST_LEFT_OUT), 1, step)
+    row = np.repeat(np.arange(len(fill)), fill)
+    further = np.arange(len(row)) - np.repeat(np.cumsum(fill) - fill, fill)
+    share = (further / fill[row]).astype(np.float32)[:, None, None]
+    following = np.minimum(row + 1, len(fill) - 1)
+    positions = motion.positions
+    return Motion(
+        positions[row] * (1 - share) + positions[following] * share,
+        [motion.kinds[index] for index in row],
+        motion.clip[row],
+        motion.frame[row] + further,
+        motion.fps[row],
+    )
 
 
 class SequenceSynthesiser:
@@ -163,8 +195,9 @@ class SequenceSynthesiser:
         """Draw ``count`` windows of ``frames`` frames."""
         options = self.options
         lengths = self._frames.lengths(count)
-        directions, hips, within = self._motion(count, frames)
-        directions = self._varied(directions, lengths, within)
+        centre = self.bank.poses.draw(count, self.generator)
+        directions, hips, within = self._motion(centre, frames)
+        directions = self._varied(directions, lengths, within, self.bank.poses.foreign_arms[centre])
         still = self._uniform(count) < options.still
         held = self._frames.directions(count, lengths)
         directions = torch.where(still[:, None, None, None], held[:, None], directions)
@@ -200,10 +233,14 @@ class SequenceSynthesiser:
             detected.keypoints, pixels(seen), detected.confidence, valid, size, poses, focal, within
         )
 
-    def _motion(self, count: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """World bone directions (B, T, 17, 3), hips (B, T, 3), frames that exist (B, T)."""
-        bank = self.bank
-        centre = bank.poses.draw(count, self.generator)
+    def _motion(self, centre: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """World bone directions (B, T, 17, 3), hips (B, T, 3), frames that exist (B, T).
+
+        Args:
+            centre: (B,) a frame of the bank for each window, anywhere inside of it.
+            frames: T.
+        """
+        bank, count = self.bank, len(centre)
         low, high = (math.log(value) for value in self.options.speed)
         speed = (low + (high - low) * self._uniform(count)).exp()
         speed = torch.where(self._uniform(count) < self.options.as_captured, 1.0, speed)
@@ -229,8 +266,13 @@ class SequenceSynthesiser:
         hips = torch.where(mirrored, hips * hips.new_tensor((-1.0, 1.0, 1.0)), hips)
         return directions, hips, within
 
-    def _varied(self, directions: Tensor, lengths: Tensor, within: Tensor) -> Tensor:
-        """Other angles, and limbs of another window where they do not go through the body."""
+    def _varied(
+        self, directions: Tensor, lengths: Tensor, within: Tensor, foreign_arms: Tensor
+    ) -> Tensor:
+        """Other angles, and limbs of another window where they do not go through the body.
+
+        Windows with ``foreign_arms`` (B,) always get others', and lend theirs to none.
+        """
         count, frames = directions.shape[:2]
         local, world = self._local.to_local(directions.flatten(0, 1))
         local = local.unflatten(0, (count, frames))
@@ -240,6 +282,8 @@ class SequenceSynthesiser:
         varied[:, :, self._limited] = rotate_a_little(local[:, :, self._limited], turns)
         order = torch.randperm(count, generator=self.generator, device=self.device)
         drawn = self._uniform(count, len(_EXCHANGES)) < self._exchange_chance
+        drawn[:, 0] |= foreign_arms
+        drawn[:, :3] &= ~foreign_arms[order][:, None]
         foreign = (drawn[:, :, None] & self._exchange_rows).any(1) & within[order].any(1)[:, None]
         mixed = torch.where(foreign[:, None, :, None], varied[order], varied)
         # Limbs of a frame that is not there are of no use.
@@ -291,7 +335,8 @@ class SequenceSynthesiser:
 
 def _turns(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     """Matrices (..., 3, 3) that rows of points are multiplied with: into the axes of a camera
-    turned right, then down, then about its line of sight."""
+    turned right, then down, then about its line of sight.
+    """
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
     cos, sin = yaw.cos(), yaw.sin()
     about_y = torch.stack((cos, zero, sin, zero, one, zero, -sin, zero, cos), -1)

@@ -129,7 +129,7 @@ def _lift_all(
 ) -> FloatArray:
     count = len(keypoints)
     length = min(count, WINDOW_FRAMES)
-    starts = list(range(0, count - length, HOP_FRAMES)) + [count - length]
+    starts = [*range(0, count - length, HOP_FRAMES), count - length]
     # Frames count for less towards a window's ends, beyond which it sees nothing.
     weight = np.minimum(np.arange(length) + 1, length - np.arange(length)).astype(np.float64)
     total = np.zeros((count, NUM_JOINTS, 3))

@@ -1,9 +1,9 @@
 """What a network that sees time is shown: a window of 2D poses in cameras that follow the person.
 
 A lifter of single frames turns a virtual camera to the trunk in every frame, so that an error of
-the hip moves all other joints. Here the camera follows the trunk's path, and the person's size, made
-steady by a running median and mean: errors stay where they are, and poses of neighbouring frames
-are in nearly the same axes.
+the hip moves all other joints. Here the camera follows the trunk's path and the person's size, both
+made steady by a running median and mean: errors stay where they are, and poses of neighbouring
+frames are in nearly the same axes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, InputError
+from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, AnyArray, FloatArray, InputError
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.bone_directions import TiltOptions, assemble, tilt
 from gridpose.lifting.detector_errors import DetectorErrors, ErrorModel
@@ -88,27 +88,73 @@ class PoseBank:
         Raises:
             InputError: a file lacks an array or has another shape.
         """
-        directions, kinds = [], []
-        for file in files:
-            with np.load(file, allow_pickle=False) as data:
-                try:
-                    positions, clip = data["positions"], data["clip"]
-                    actions = data["action"]
-                except KeyError as error:
-                    raise InputError(f"{file}: no array {error}") from error
-            if positions.ndim != 3 or positions.shape[1:] != (NUM_JOINTS, 3):
-                raise InputError(f"{file}: positions must be (N, 17, 3), got {positions.shape}")
-            bones = positions - positions[:, np.maximum(PARENTS, 0)]
-            length = np.linalg.norm(bones, axis=-1, keepdims=True)
-            directions.append((bones / np.maximum(length, 1e-6)).astype(np.float32))
-            kinds.append(np.char.partition(actions, ", performed wrongly")[:, 0][clip])
-        bones = torch.from_numpy(np.concatenate(directions)).to(device)
-        kind = np.concatenate(kinds)
-        _, number, size = np.unique(kind, return_inverse=True, return_counts=True)
+        captured = [read_motion(file) for file in files]
+        return cls.from_poses(
+            np.concatenate([each.positions for each in captured]),
+            [name for each in captured for name in each.kinds],
+            device,
+        )
+
+    @classmethod
+    def from_poses(
+        cls, positions: FloatArray, kinds: Sequence[str], device: torch.device
+    ) -> PoseBank:
+        """From poses (N, 17, 3), metres, z up, and the kind of movement of each."""
+        bones = positions - positions[:, np.maximum(PARENTS, 0)]
+        length = np.linalg.norm(bones, axis=-1, keepdims=True)
+        unit = (bones / np.maximum(length, 1e-6)).astype(np.float32)
+        directions = torch.from_numpy(unit).to(device)
+        names = {name: number for number, name in enumerate(dict.fromkeys(kinds))}
+        number = np.array([names[name] for name in kinds])
+        size = np.bincount(number)
         by_kind = torch.from_numpy((size**0.3 / size)[number]).to(device)
-        by_rarity = density(bones).double() ** -0.75
-        chair = torch.from_numpy(np.char.startswith(kind, "sit to stand")).to(device)
-        return cls(bones, by_kind / by_kind.sum() + by_rarity / by_rarity.sum(), chair)
+        by_rarity = density(directions).double() ** -0.75
+        sitting = np.array([name.startswith("sit to stand") for name in names])[number]
+        return cls(
+            directions,
+            by_kind / by_kind.sum() + by_rarity / by_rarity.sum(),
+            torch.from_numpy(sitting).to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion capture: ``positions`` (N, 17, 3) metres, z up; the rest is of each pose.
+
+    ``kinds`` of movement, ``clip`` and ``frame`` (N,) numbers, ``fps`` (N,).
+    """
+
+    positions: FloatArray
+    kinds: list[str]
+    clip: AnyArray
+    frame: AnyArray
+    fps: FloatArray
+
+
+def read_motion(file: Path) -> Motion:
+    """Read a motion capture ``.npz`` file; one without frame numbers has them in order.
+
+    Raises:
+        InputError: the file lacks an array or has another shape.
+    """
+    with np.load(file, allow_pickle=False) as data:
+        try:
+            positions, clip = data["positions"], data["clip"]
+            actions = data["action"]
+        except KeyError as error:
+            raise InputError(f"{file}: no array {error}") from error
+        frame = data["frame"] if "frame" in data else np.arange(len(clip))
+        fps = data["fps"] if "fps" in data else np.full(len(actions), 30.0)
+    if positions.ndim != 3 or positions.shape[1:] != (NUM_JOINTS, 3):
+        raise InputError(f"{file}: positions must be (N, 17, 3), got {positions.shape}")
+    kinds = [str(action).partition(", performed wrongly")[0] for action in actions]
+    return Motion(
+        positions.astype(np.float32),
+        [kinds[number] for number in clip],
+        clip,
+        frame,
+        fps[clip].astype(np.float32),
+    )
 
 
 def density(directions: Tensor, radius: float = 0.1, sample: int = 4000) -> Tensor:

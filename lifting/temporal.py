@@ -141,10 +141,10 @@ class _TapGate(nn.Module):
         hidden = max(channels // 8, 16)
         self.pooled = nn.Linear(channels, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.gate = nn.Linear(hidden, TAPS * _CELLS)
+        self.position_fc = nn.Linear(hidden, TAPS * _CELLS)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate: Tensor = self.gate(torch.relu(self.norm(self.pooled(x.mean(1)))))
+        gate: Tensor = self.position_fc(torch.relu(self.norm(self.pooled(x.mean(1)))))
         return torch.sigmoid(gate)
 
 
@@ -184,7 +184,7 @@ class TemporalNetwork(nn.Module):
         self.config = config
         width = config.hidden
         self.embed = nn.Linear(_JOINT_INPUTS + _FRAME_INPUTS, width)
-        self.cell = nn.Parameter(0.02 * torch.randn(_CELLS, width))
+        self.cell_embedding = nn.Parameter(0.02 * torch.randn(_CELLS, width))
         self.before = nn.ModuleList(_Block(config, dilation) for dilation in config.before)
         self.before_norm = nn.LayerNorm(width)
         self.flat = nn.Linear(width, 2)
@@ -226,15 +226,15 @@ class TemporalNetwork(nn.Module):
         with torch.autocast(keypoints.device.type, enabled=False):
             cells = to_grid @ joints
             cells = torch.cat((cells, frames.expand(*cells.shape[:3], -1)), -1)
-            x = self.embed(cells) + self.cell
+            x = self.embed(cells) + self.cell_embedding
         for block in self.before:
             x = block(x, seen)
         with torch.autocast(keypoints.device.type, enabled=False):
             change = self.flat(self.before_norm(x.float()))
             better = keypoints + to_joints @ change
-        with torch.no_grad():
-            lifted = lift(better.detach())
         with torch.autocast(keypoints.device.type, enabled=False):
+            with torch.no_grad():
+                lifted = lift(better.detach())
             known = torch.cat((lifted, better.detach()), -1)
             x = self.join(torch.cat((self.before_norm(x.float()), to_grid @ known), -1))
         for block in self.after:

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Train the lifter of single frames that ships with gridpose, from motion capture.
 
-    python scripts/train_default_lifter.py --mocap DIR --out runs/default --device cuda --seconds 210
+    python scripts/train_default_lifter.py --mocap DIR --out runs/default --device cuda \
+        --seconds 210 --batch 4096 --at-once 65536
     torchrun --nproc-per-node 2 scripts/train_default_lifter.py --mocap DIR --out runs/default
 
 DIR holds mocap_train.npz, extra_train.npz and more_train.npz and, for the figures in the model
@@ -30,9 +31,9 @@ from gridpose.lifting.lifter import Lifter
 from gridpose.lifting.network import NetworkConfig, build_network
 from gridpose.lifting.synthesis import (
     PoseBank,
-    SyntheticBatch,
     Synthesiser,
     SynthesisOptions,
+    SyntheticBatch,
 )
 from gridpose.lifting.training.processes import processes, rank
 from gridpose.lifting.training.recipe import (
@@ -102,6 +103,7 @@ def main(
     ] = True,
     record: Annotated[bool, typer.Option(help="on a GPU, record steps as one graph")] = True,
     evaluate_every: int = 1000,
+    resumable: Annotated[bool, typer.Option(help="keep OUT/state.pt to go on from")] = True,
     save_seconds: Annotated[float, typer.Option(help="evaluate and save at least so often")] = 120,
 ) -> None:
     """Train, going on from OUT/state.pt when it is there."""
@@ -182,7 +184,8 @@ def main(
                 "step": done,
                 "elapsed": clock.elapsed,
             }
-            write_whole(lambda file: torch.save(states, file), state_file)
+            if resumable:
+                write_whole(lambda file: torch.save(states, file), state_file)
             whole = replace(checkpoint, metrics=metrics)
             write_whole(lambda file: save_checkpoint(whole, file, torch.float16), shipped)
 

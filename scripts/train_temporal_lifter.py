@@ -2,13 +2,13 @@
 """Train the network that sees time, around the shipped lifter of single frames.
 
     python scripts/train_temporal_lifter.py --mocap DIR --frames default-frame.safetensors \
-        --out runs/temporal --device cuda --seconds 240
+        --out runs/temporal --device cuda --seconds 240 --at-once 1024
 
 DIR holds temporal_train.npz and temporal_more_train.npz, the files of train_default_lifter.py (for
-windows in which people are still) and, for the figures in the model card, bench_temporal.npz. The
-learning rate falls to zero with the steps or, with --seconds, with the time. The run can be
-interrupted at any time; the same command goes on from the last checkpoint. At the end the averaged
-weights are written as OUT/default-temporal.safetensors.
+more movements, and windows in which people are still) and, for the figures in the model card,
+bench_temporal.npz. The learning rate falls to zero with the steps or, with --seconds, with the
+time. The run can be interrupted at any time; the same command goes on from the last checkpoint. At
+the end the averaged weights are written as OUT/default-temporal.safetensors.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from gridpose.lifting.training.recipe import (
 )
 from gridpose.lifting.training.temporal import temporal_error, to_learn_from
 
-MOVING = ("temporal_train.npz", "temporal_more_train.npz")
+MOVING = ("temporal_train.npz", "temporal_more_train.npz", "extra_train.npz")
 STILL = ("mocap_train.npz", "extra_train.npz", "more_train.npz")
 EMA_DECAY = 0.998
 WARM_UP_SHARE, DECAY_SHARE = 0.04, 0.6
@@ -100,6 +100,7 @@ def main(
         bool, typer.Option(help="bfloat16 products; without AMX slower on a CPU than float32")
     ] = True,
     record: Annotated[bool, typer.Option(help="on a GPU, record steps as one graph")] = True,
+    resumable: Annotated[bool, typer.Option(help="keep OUT/state.pt to go on from")] = True,
     save_seconds: Annotated[float, typer.Option(help="evaluate and save so often")] = 120,
 ) -> None:
     """Train, going on from OUT/state.pt when it is there."""
@@ -181,7 +182,8 @@ def main(
             "step": step,
             "elapsed": clock.elapsed,
         }
-        write_whole(partial(torch.save, states), state_file)
+        if resumable:
+            write_whole(partial(torch.save, states), state_file)
         weights = {name: value.cpu() for name, value in averaged.state_dict().items()}
         whole = TemporalCheckpoint(config, weights, training, metrics)
         write_whole(partial(save_temporal, whole), shipped)

@@ -19,7 +19,7 @@ from gridpose.lifting.synthesis import SyntheticBatch
 
 SMALLEST_MATRIX = 16
 """Weights of fewer rows or columns are learnt by AdamW, not by Muon."""
-_NO_MIXTURES = ("position_fc", "sgt_layer")
+_NO_MIXTURES = ("position_fc", "sgt_layer", "embedding")
 """Attention of each tap and cell, scores of each joint and cell: their rows are not mixed."""
 
 

@@ -12,7 +12,7 @@ from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
 from gridpose.lifting.sequence_synthesis import SyntheticWindows
 from gridpose.lifting.sequences import lift_steady
-from gridpose.lifting.steady_view import SteadyView, steady_view
+from gridpose.lifting.steady_view import steady_view
 from gridpose.lifting.temporal import TemporalNetwork
 
 VELOCITY, ACCELERATION, BONES, FLAT = 1.5, 1.0, 0.3, 0.4
@@ -25,9 +25,7 @@ METRES_PER_SIZE = 0.45
 
 def to_learn_from(windows: SyntheticWindows) -> tuple[Tensor, ...]:
     """What the network sees and should answer: the arguments of :func:`temporal_error`."""
-    view = steady_view(
-        windows.keypoints_px, windows.valid, windows.image_size, DEFAULT_FOV_DEGREES
-    )
+    view = steady_view(windows.keypoints_px, windows.valid, windows.image_size, DEFAULT_FOV_DEGREES)
     batch, frames = windows.within.shape
     sizes = windows.image_size[:, None].expand(batch, frames, 2).flatten(0, 1)
     rays = rays_of(windows.exact_px.flatten(0, 1), sizes, DEFAULT_FOV_DEGREES)
