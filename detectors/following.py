@@ -137,6 +137,11 @@ class Following:
         """Whether it is known of everybody where they are and how fast they move."""
         return all(person.steps >= _SETTLED_STEPS and not person.missed for person in self._people)
 
+    @property
+    def next_search(self) -> float:
+        """When a search is due unless somebody is lost before, in seconds."""
+        return float(self._searched + self.interval_seconds)
+
     def search_due(self, time: float) -> bool:
         """Whether a search for persons is worth its time in the frame at ``time``."""
         known = self._people and not self._somebody_lost

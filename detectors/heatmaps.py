@@ -8,7 +8,7 @@ first pixel being (0, 0).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import cv2
@@ -108,9 +108,15 @@ def _around(heatmaps: Tensor, x: Tensor, y: Tensor, dx: int, dy: int) -> Tensor:
     return heatmaps.flatten(2).gather(-1, index[..., None])[..., 0]
 
 
+@lru_cache(maxsize=8)
+def _gaussian(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # kept for later callers
+        return torch.from_numpy(cv2.getGaussianKernel(size, 0)).to(device, dtype)
+
+
 def _blurred(heatmaps: Tensor, kernel_size: int) -> Tensor:
     """Blurred with OpenCV's Gaussian of this size, each map as high as before."""
-    kernel = torch.from_numpy(cv2.getGaussianKernel(kernel_size, 0)).to(heatmaps)
+    kernel = _gaussian(kernel_size, heatmaps.device, heatmaps.dtype)
     border = kernel_size // 2
     flat = heatmaps.flatten(0, 1)[:, None]
     blurred = functional.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, border))
@@ -159,5 +165,7 @@ def _decode(
     else:
         locations = refine_dark(locations, heatmaps, blur_kernel_size)
     height, width = heatmaps.shape[-2:]
-    cells = locations.new_tensor((width - udp, height - udp), dtype=torch.float64)
-    return locations / cells * cells.new_tensor(crop_size), scores
+    x, y = locations.double().unbind(-1)
+    # By numbers: a tensor of them would be a copy that a GPU waits for.
+    placed = (x / (width - udp) * crop_size[0], y / (height - udp) * crop_size[1])
+    return torch.stack(placed, -1), scores

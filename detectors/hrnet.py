@@ -93,6 +93,7 @@ def load_hrnet(
         notices=notices,
         search_seconds=options.search_seconds,
         max_persons=max_persons,
+        crops_at_once=_BATCH["cuda"] if chosen.type == "cuda" else 0,
     )
 
 

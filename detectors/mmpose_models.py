@@ -60,6 +60,25 @@ STAND_INS: Final = (
         "mmpose.models.heads.hybrid_heads.rtmo_head",
         "mmdet",
     ),
+    # Reading and scoring of COCO's annotations; its wheels are for NumPy 1 alone.
+    StandIn(
+        "xtcocotools.coco",
+        ("COCO",),
+        "mmpose.datasets.datasets.base.base_coco_style_dataset",
+        "xtcocotools._mask",
+    ),
+    StandIn(
+        "xtcocotools.cocoeval",
+        ("COCOeval",),
+        "mmpose.evaluation.metrics.coco_metric",
+        "xtcocotools._mask",
+    ),
+    StandIn(
+        "xtcocotools.mask",
+        (),
+        "mmpose.datasets.transforms.bottomup_transforms",
+        "xtcocotools._mask",
+    ),
     # Drawing of SimCC labels, which mmpose.apis imports; torchvision must match torch exactly and
     # is gigabytes with CUDA.
     StandIn(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gridpose.core import FloatArray, ImageArray, InputError
 from gridpose.detectors.crops import cut, regions_of, warp_matrices
+from gridpose.detectors.device_crops import cut_on_device, upload
 from gridpose.detectors.evoskeleton import UPSAMPLING
 from gridpose.detectors.evoskeleton import decode as decode_finer
 from gridpose.detectors.heatmaps import Decoder, decoder_for, flipped
@@ -42,10 +43,12 @@ class TopDownNetwork:
         config: how crops are made and what the network yields.
         model: mmpose's network with its weights, in eval mode; it is altered.
         device: where it runs.
-        precision: ``fp16`` and ``bf16`` use autocast.
+        precision: ``fp16`` and ``bf16`` of the network's weights; autocast on the CPU and for
+            heads that mmpose decodes.
         flip_test: run mirrored crops too and average: a little better, twice the time.
         batch_size: crops run at once.
         compiled: use ``torch.compile``: slow to start, worth it for long videos.
+        cut_on_device: upload whole frames and cut crops from them there; by default on GPUs.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class TopDownNetwork:
         flip_test: bool = False,
         batch_size: int = 8,
         compiled: bool = False,
+        cut_on_device: bool | None = None,
     ) -> None:
         self.config, self.device = config, device
+        self._cuts_on_device = device.type == "cuda" if cut_on_device is None else cut_on_device
         self._precision, self._flip_test, self._batch_size = precision, flip_test, batch_size
         preprocessor: Any = model.data_preprocessor
         self._mean: Tensor = preprocessor.mean.to(device)
@@ -77,8 +82,11 @@ class TopDownNetwork:
         # Faster on both kinds of device; mmpose's own decoding cannot take it.
         layout = torch.channels_last if self._decoder is not None else torch.contiguous_format
         self._layout = layout
+        # Autocast would cast all weights for every batch.
+        casts = device.type == "cuda" and precision != "fp32" and self._decoder is not None
+        self._dtype = AUTOCAST[precision] if casts else torch.float32
         self._model: Any = model
-        self._model.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self._model.to(device, dtype=self._dtype, memory_format=layout)  # type: ignore[call-overload]
         network = _HeatmapNetwork(self._model).eval()
         self._network = torch.compile(network, dynamic=True) if compiled else network
 
@@ -101,10 +109,16 @@ class TopDownNetwork:
         regions = regions_of(boxes, self.config.input_size, self.config.padding)
         matrices = warp_matrices(regions, self.config.input_size, self.config.udp)
         answers = []
+        uploaded = upload(frames, self.device) if self._cuts_on_device else None
         # All batches are started before the first answer is waited for: while a GPU is at work
         # the next crops are cut.
         for part in _parts(len(boxes), self._batch_size):
-            crops = self._crops(frames, frame_of_box[part], matrices[part])
+            if uploaded is None:
+                pixels = self._cut(frames, frame_of_box[part], matrices[part])
+            else:
+                size = self.config.input_size
+                pixels = cut_on_device(uploaded, frame_of_box[part], matrices[part], size)
+            crops = self._normalised(pixels)
             with torch.inference_mode(), self._autocast():
                 answers.append(self._decoded(crops))
         places = np.concatenate([place.cpu().numpy() for place, _ in answers])
@@ -116,10 +130,10 @@ class TopDownNetwork:
             )
         return regions.to_frame(places, self.config.input_size), scores.astype(np.float32)
 
-    def _crops(
+    def _cut(
         self, frames: Sequence[ImageArray], frame_of_crop: Sequence[int], matrices: Any
     ) -> Tensor:
-        """(N, 3, H, W) normalised, channels last."""
+        """(N, H, W, 3) uint8, cut here and uploaded."""
         width, height = self.config.input_size
         # Pinned memory comes from a pool that waits for copies under way.
         staging = torch.empty(
@@ -128,14 +142,18 @@ class TopDownNetwork:
             pin_memory=self.device.type == "cuda",
         )
         cut(frames, frame_of_crop, matrices, staging.numpy())
-        crops = staging.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return staging.to(self.device, non_blocking=True)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB as (N, 3, H, W) normalised, channels last."""
+        crops = pixels.permute(0, 3, 1, 2).float()
         if not self._wants_rgb:
             crops = crops.flip(1)
         crops = (crops - self._mean) / self._std
-        return crops.contiguous(memory_format=self._layout)
+        return crops.to(self._dtype).contiguous(memory_format=self._layout)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if self._precision == "fp32":
+        if self._precision == "fp32" or self._dtype != torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, AUTOCAST[self._precision])
 

@@ -6,7 +6,7 @@ their keypoints in between; the network is given all crops of a few frames at on
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
@@ -23,6 +23,8 @@ from gridpose.detectors.person_boxes import PersonFinder
 # People are looked for this far ahead of the last keypoints; the time in which somebody who
 # sprints stays inside the padding of the box.
 _AHEAD_SECONDS: Final = 0.15
+_FRAMES_AT_ONCE: Final = 16
+"""Half a second, in which a search for persons ends the looking ahead anyway."""
 
 
 class KeypointNetwork(Protocol):
@@ -58,6 +60,11 @@ class TopDownDetector:
         search_seconds: how often to search for people although nobody was lost.
         max_persons: at most this many people are followed.
         min_score: who scores less on average is lost.
+        crops_at_once: look so far ahead of the last keypoints that this many crops come together,
+            as a GPU wants; what is not as it was expected is looked at again. 0: never.
+
+    Attributes:
+        frames_at_once: :meth:`detect` does best with so many.
     """
 
     def __init__(
@@ -73,8 +80,11 @@ class TopDownDetector:
         search_seconds: float = 0.5,
         max_persons: int = 6,
         min_score: float = 0.15,
+        crops_at_once: int = 0,
     ) -> None:
         self.name = name
+        self._crops_at_once = self._reach = crops_at_once
+        self.frames_at_once = _FRAMES_AT_ONCE if crops_at_once else 1
         self.convention, self.weights_sha256 = convention, weights_sha256
         self.reason, self.notices = reason, list(notices)
         self.network, self.finder = network, finder
@@ -98,18 +108,41 @@ class TopDownDetector:
             if self._following.search_due(times[start]):
                 found = self.finder.find(frames[start : start + 1])[0]
                 self._following.found(found.boxes, times[start])
-            ahead = _AHEAD_SECONDS if self._following.settled else 0.0
-            end = bisect_right(times, times[start] + ahead, lo=start + 1)
-            people += self._detect_part(frames[start:end], times[start:end])
+            settled = self._following.settled
+            ahead = _AHEAD_SECONDS if settled else 0.0
+            known = bisect_right(times, times[start] + ahead, lo=start + 1)
+            end = max(known, self._guessed(times, start)) if settled else known
+            people += self._detect_part(frames[start:end], times[start:end], known - start)
         return people
 
+    def _guessed(self, times: Sequence[float], start: int) -> int:
+        """The frame before which to end looking where people will be if they go on as they do."""
+        crowd = len(self._following)
+        if not crowd or not self._crops_at_once:
+            return start
+        search = bisect_left(times, self._following.next_search, lo=start + 1)
+        return min(start + min(self._crops_at_once // crowd, self._reach), search)
+
     def _detect_part(
-        self, frames: Sequence[ImageArray], times: Sequence[float]
+        self, frames: Sequence[ImageArray], times: Sequence[float], known: int
     ) -> list[list[Detection]]:
-        """A run of frames so short that it is known beforehand where people will be."""
+        """People in a run of frames, or in its beginning.
+
+        The first ``known`` ones are so near that it is known beforehand where people will be. Of
+        the others those are answered before which everybody was where they had been expected.
+        """
         following = self._following
         boxes = following.expected(times)
         keypoints, scores = self._look(frames, boxes)
+        if known < len(frames):
+            guessed = self._as_expected(boxes, keypoints, scores, known)
+            self._reach = guessed if guessed < len(frames) else 2 * len(frames)
+            boxes, keypoints, scores = (
+                boxes[:, :guessed],
+                keypoints[:, :guessed],
+                scores[:, :guessed],
+            )
+            frames, times = frames[:guessed], times[:guessed]
         again = np.zeros(boxes.shape[:2], np.bool_)
         for place in np.ndindex(again.shape):
             seen = box_of(keypoints[place], scores[place])
@@ -129,6 +162,19 @@ class TopDownDetector:
             ]
             for index in range(len(frames))
         ]
+
+    def _as_expected(
+        self, boxes: FloatArray, keypoints: FloatArray, scores: FloatArray, known: int
+    ) -> int:
+        """How many frames, at least ``known``, precede one with somebody away from their box."""
+        for index in range(known, boxes.shape[1]):
+            for used, places, marks in zip(
+                boxes[:, index], keypoints[:, index], scores[:, index], strict=True
+            ):
+                seen = box_of(places, marks)
+                if seen is None or needs_second_look(used, seen):
+                    return index
+        return boxes.shape[1]
 
     def _look(
         self, frames: Sequence[ImageArray], boxes: FloatArray

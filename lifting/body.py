@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import torch
 from torch import Tensor
 
 from gridpose.core import PARENTS
@@ -16,6 +19,14 @@ _QUANTILE = 0.75
 _LARGEST_CHANGE = 1.25
 
 
+@lru_cache(maxsize=8)
+def _skeleton(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Each joint's parent, and the lengths of the bones to them."""
+    with torch.inference_mode(False):  # kept for later callers
+        parents = torch.tensor(_PARENTS, device=device)
+        return parents, torch.tensor(BONE_LENGTHS[1:], device=device, dtype=dtype)
+
+
 def to_mean_size(poses: Tensor) -> Tensor:
     """Scale whole poses ``(N, 17, 3)``, hip at the origin, metres, to the mean person's size.
 
@@ -24,8 +35,9 @@ def to_mean_size(poses: Tensor) -> Tensor:
     than Human3.6M's mean: a lifter that is unsure of a limb makes it too short, never too long.
     It is at most 1.25 and at least 0.8.
     """
-    bones = (poses - poses[:, _PARENTS])[:, 1:].norm(dim=-1)
-    ratios = bones / bones.new_tensor(BONE_LENGTHS[1:])
+    parents, lengths = _skeleton(poses.device, poses.dtype)
+    bones = (poses - poses.index_select(1, parents))[:, 1:].norm(dim=-1)
+    ratios = bones / lengths
     size = ratios.quantile(_QUANTILE, dim=1).clamp(1 / _LARGEST_CHANGE, _LARGEST_CHANGE)
     scaled: Tensor = poses / size[:, None, None]
     return scaled

@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gridpose.lifting.fused import fuses, gather_and_scale
+
 PaddingMode = Literal["c", "z", "r"]
 """Circular, zeros, replicate: the letters of the published command line."""
 
@@ -268,7 +270,8 @@ class GridAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # On one pooled cell a 1x1 convolution is a matrix product, and several times faster as one.
-        hidden = functional.linear(x.mean(dim=1), self.fc.weight.flatten(1))
+        pooled = x.mean(dim=1).to(self.fc.weight.dtype)  # a frozen layer answers in its own type
+        hidden = functional.linear(pooled, self.fc.weight.flatten(1))
         hidden = torch.relu(self._normalise(hidden))
         weight, bias = self.position_fc.weight.flatten(1), self.position_fc.bias
         return torch.sigmoid(functional.linear(hidden, weight, bias) / self.temperature)
@@ -284,6 +287,13 @@ class GridAttention(nn.Module):
 
 _Matrices = tuple[Tensor, ...]
 """For each group of cells its weights, (taps * C_in, C_out)."""
+
+
+class _Frozen(NamedTuple):
+    """What a layer computes with while its weights are not to change."""
+
+    matrices: dict[Formulation, _Matrices]
+    bias: Tensor | None
 
 
 class GridConv(nn.Module, ABC):
@@ -309,6 +319,7 @@ class GridConv(nn.Module, ABC):
         for part in ("rows", "cells", "inner", "outer"):
             self._register(f"sources_{part}", getattr(self._sources, part))
         self._kept: dict[Formulation, tuple[tuple[Any, ...], _Matrices]] = {}
+        self._frozen: _Frozen | None = None
 
     def _register(self, name: str, indices: Sequence[int] | Sequence[Sequence[int]]) -> None:
         values = torch.tensor(indices, dtype=torch.long)
@@ -322,15 +333,49 @@ class GridConv(nn.Module, ABC):
     def bias(self) -> Tensor | None:
         """Sum of both branches' biases, (C_out,)."""
 
+    @property
+    def frozen(self) -> bool:
+        return self._frozen is not None
+
+    def freeze(self, dtype: torch.dtype, norm: nn.BatchNorm1d | None = None) -> None:
+        """Compute in ``dtype`` from now on, with the weights as they are, and ``norm`` after them.
+
+        Lasts until weights are loaded or :meth:`train` is called. On a GPU to make the matrices
+        anew, and to cast them, costs as much as a small batch.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            scale, shift = torch.ones(()), None
+            if norm is not None:
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+                shift = norm.bias - norm.running_mean * scale
+            weights = self.weights()[0]
+            scale = scale.to(weights.device)
+            bias = self.bias()
+            bias = None if bias is None else bias * scale
+            if shift is not None:
+                bias = shift if bias is None else bias + shift
+            matrices = {
+                name: tuple((matrix * scale).to(dtype) for matrix in self._matrices(name))
+                for name in get_args(Formulation)
+            }
+            self._frozen = _Frozen(matrices, None if bias is None else bias.to(dtype))
+
     def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
         """``attention`` is what :class:`GridAttention` answers, or None for a static layer."""
+        name: Formulation = "border" if len(x) <= _FEW_POSES else "strips"
+        if self._frozen is not None and not torch.is_grad_enabled():
+            matrices, bias = self._frozen.matrices[name], self._frozen.bias
+            x = x.to(matrices[0].dtype)
+            attention = None if attention is None else attention.to(x.dtype)
+            return self._from_groups(name, x, attention, matrices, bias)
         # The narrower side of a layer is the cheaper one to move about.
         if torch.is_grad_enabled() and attention is not None and not self._widens():
             result = self._from_sources(x, attention)
         elif torch.is_grad_enabled():
             result = self._from_groups("strips", x, attention, self._matrices("strips"))
         else:
-            name: Formulation = "border" if len(x) <= _FEW_POSES else "strips"
             result = self._from_groups(name, x, attention, self._kept_matrices(name))
         bias = self.bias()
         return result if bias is None else result + bias
@@ -365,10 +410,15 @@ class GridConv(nn.Module, ABC):
         return result
 
     def _from_groups(
-        self, name: Formulation, x: Tensor, attention: Tensor | None, matrices: _Matrices
+        self,
+        name: Formulation,
+        x: Tensor,
+        attention: Tensor | None,
+        matrices: _Matrices,
+        bias: Tensor | None = None,
     ) -> Tensor:
         padded = functional.pad(x, (0, 0, 0, 1))  # the cell that reads zero
-        products = self._products(name, padded, attention, matrices)
+        products = self._products(name, padded, attention, matrices, bias)
         result = next(products)
         places = torch.split(self.get_buffer(f"{name}_cells"), self._indices[name].counts)
         for place, product in zip(places[1:], products, strict=True):
@@ -376,9 +426,17 @@ class GridConv(nn.Module, ABC):
         return result
 
     def _products(
-        self, name: Formulation, x: Tensor, attention: Tensor | None, matrices: _Matrices
+        self,
+        name: Formulation,
+        x: Tensor,
+        attention: Tensor | None,
+        matrices: _Matrices,
+        bias: Tensor | None,
     ) -> Iterator[Tensor]:
-        """What each group of cells reads, times its weights: ``(B, cells of the group, C_out)``."""
+        """What each group of cells reads, times its weights: ``(B, cells of the group, C_out)``.
+
+        ``bias`` is added to the first group, which has all cells.
+        """
         index = self._indices[name]
         batch, _, channels = x.shape
         gathers = torch.split(self.get_buffer(f"{name}_gather"), index.entries)
@@ -386,13 +444,19 @@ class GridConv(nn.Module, ABC):
         for gather, scale, weight, count, taps in zip(
             gathers, scales, matrices, index.counts, index.taps, strict=True
         ):
-            values = x.index_select(1, gather)
-            if attention is not None:
+            if attention is None:
+                values = x.index_select(1, gather)
+            elif fuses(x):
+                values = gather_and_scale(x, gather, attention, scale)
+            else:
+                values = x.index_select(1, gather)
                 scaling = attention.index_select(1, scale)[:, :, None]
                 # In place where autograd allows: another buffer costs as much as the product.
                 values = values * scaling if torch.is_grad_enabled() else values.mul_(scaling)
             rows = values.view(batch * count, taps * channels)
-            yield (rows @ weight).view(batch, count, weight.shape[1])
+            product = rows @ weight if bias is None else torch.addmm(bias, rows, weight)
+            bias = None
+            yield product.view(batch, count, weight.shape[1])
 
     def _matrices(self, name: Formulation) -> _Matrices:
         """Weights in the order in which groups need them."""
@@ -434,11 +498,15 @@ class GridConv(nn.Module, ABC):
         return tuple(parts)
 
     def train(self, mode: bool = True) -> GridConv:
-        self._kept = {}
+        self._kept, self._frozen = {}, None
         return super().train(mode)
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._frozen = None
+        super()._load_from_state_dict(*args, **kwargs)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_kept": {}, "_frozen": None}
 
 
 class DynamicGridConv(GridConv):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class Lifter:
             # Emulated half precision is many times slower on most CPUs.
             raise UsageError(f"--precision {precision} needs a GPU; use fp32 on the CPU")
         self.network = checkpoint.build().to(self.device)
+        if self.device.type == "cuda":
+            self.network.freeze(AUTOCAST.get(precision, torch.float32))
 
     @property
     def fov_degrees(self) -> float:
@@ -102,6 +105,7 @@ class Lifter:
         # Human3.6M's constants hold for its 1000 px frames, where both schemes are the same.
         published = self.checkpoint.normalisation == "published"
         scheme: Scheme = "frame" if published else self.checkpoint.normalisation
+        answers = []
         for start in range(0, len(usable), self.batch_size):
             index = usable[start : start + self.batch_size]
             normalised = normalise(
@@ -114,6 +118,9 @@ class Lifter:
             lifted = lifted - lifted[:, :1]
             if scheme == "person":
                 lifted = to_mean_size(lifted)
+            answers.append((index, lifted))
+        # Only now, so that a GPU has the next batch before it is asked for the last one's answer.
+        for index, lifted in answers:
             poses[index] = lifted.cpu().numpy()
         return poses
 
@@ -161,8 +168,14 @@ class Lifter:
 
 def mirror(joints: Tensor) -> Tensor:
     """The mirrored person: x negated, left and right exchanged; ``(N, 17, 2 or 3)``."""
-    mirrored = joints[:, list(MIRRORED)]
+    mirrored = joints.index_select(1, _counterparts(joints.device))
     return torch.cat((-mirrored[..., :1], mirrored[..., 1:]), dim=-1)
+
+
+@lru_cache(maxsize=8)
+def _counterparts(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # kept for later callers
+        return torch.tensor(MIRRORED, device=device)
 
 
 @contextmanager

@@ -141,9 +141,16 @@ class _Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.w1(x, _attend(self.atten_conv1, x))
-        y = _normalise_activate_drop(y, self.batch_norm1, self.dropout, self.training)
+        y = _after(self.w1, y, self.batch_norm1, self.dropout, self.training)
         y = self.w2(y, _attend(self.atten_conv2, y))
-        return x + _normalise_activate_drop(y, self.batch_norm2, self.dropout, self.training)
+        return x + _after(self.w2, y, self.batch_norm2, self.dropout, self.training)
+
+
+def _after(layer: GridConv, x: Tensor, norm: nn.Module, dropout: float, training: bool) -> Tensor:
+    """What follows a layer: a frozen one has normalised already."""
+    if layer.frozen and not torch.is_grad_enabled():
+        return torch.relu_(x)
+    return _normalise_activate_drop(x, norm, dropout, training)
 
 
 def _normalise_activate_drop(x: Tensor, norm: nn.Module, dropout: float, training: bool) -> Tensor:
@@ -222,6 +229,18 @@ class LiftingNetwork(nn.Module):
             if isinstance(module, GridAttention):
                 module.temperature = temperature
 
+    def freeze(self, dtype: torch.dtype) -> None:
+        """Prepare for inference on a GPU, inner layers in ``dtype``; the weights are not to change.
+
+        Lasts until weights are loaded or :meth:`train` is called.
+        """
+        self.w1.freeze(torch.float32, self.batch_norm1)
+        for stage in self.linear_stages:
+            assert isinstance(stage, _Stage)
+            stage.w1.freeze(dtype, stage.batch_norm1)
+            stage.w2.freeze(dtype, stage.batch_norm2)
+        self.w2.freeze(torch.float32)
+
     def _cells(self, x: Tensor) -> Tensor:
         """``(B, cells, 2)`` -> ``(B, cells, 3)``."""
         alone = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
@@ -233,7 +252,7 @@ class LiftingNetwork(nn.Module):
     def _through(self, x: Tensor) -> Tensor:
         with _full_precision(x):
             x = self.w1(x, _attend(self.atten_conv1, x))
-        x = _normalise_activate_drop(x, self.batch_norm1, self.config.dropout, self.training)
+        x = _after(self.w1, x, self.batch_norm1, self.config.dropout, self.training)
         for stage in self.linear_stages:
             x = stage(x)
         with _full_precision(x):

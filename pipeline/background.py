@@ -32,6 +32,12 @@ class Background(Generic[T]):
         self._gives_way = gives_way
         self._thread = threading.Thread(target=self._run, daemon=True, name=name)
 
+    def allow(self, ahead: int) -> None:
+        """Let the thread be so many items in advance, if it may not be further already."""
+        with self._items.mutex:
+            self._items.maxsize = max(self._items.maxsize, ahead)
+            self._items.not_full.notify()
+
     def _put(self, item: tuple[T] | BaseException | None) -> bool:
         while not self._stopped.is_set():
             try:

@@ -230,5 +230,5 @@ def repaired(
     # An outlier at the end, which nothing can be put in place of, is better than nothing.
     alone = np.isnan(points) & np.isfinite(keypoints)
     points[alone] = keypoints[alone]
-    flags[marks] |= Repair.FILLED
+    flags[marks] |= int(Repair.FILLED)
     return points.astype(np.float32), flags, exchanges

@@ -316,7 +316,9 @@ class _Run:
             self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256
             if self._on_detector is not None:
                 self._on_detector(detector)
-            for batch in _batches(decoded, self._options.batch_size):
+            at_once = max(self._options.batch_size, getattr(detector, "frames_at_once", 1))
+            decoded.allow(at_once)
+            for batch in _batches(decoded, at_once):
                 with self._stopwatch("detect"):
                     found = detector.detect(
                         [frame.image for frame, _ in batch], [frame.time for frame, _ in batch]

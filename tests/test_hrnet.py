@@ -128,6 +128,35 @@ def test_people_are_followed_with_few_searches(batch):
     assert batch == 1 or max(network.batches) >= 8  # crops of several frames at once
 
 
+def calm(index):
+    return [standing_at(60 + 2 * index, 120, 50), standing_at(250, 120, 60)]
+
+
+def turning(index):
+    """Runs, and turns round within a frame."""
+    return [standing_at(60 + 7 * min(index, 60 - index), 120, 40)]
+
+
+@pytest.mark.parametrize("everybody", [calm, turning], ids=["calm", "turning"])
+def test_batches_that_reach_far_ahead_answer_the_same(everybody):
+    calls, answers = [], []
+    for at_once in (0, 64):
+        detector, network, finder = detector_of(everybody, crops_at_once=at_once)
+        assert detector.frames_at_once == (16 if at_once else 1)
+        answers.append(detect(detector, 60, 16))
+        calls.append(len(network.batches))
+        assert finder.searched[0] == 0
+    for index, found in enumerate(zip(*answers, strict=True)):
+        truth = everybody(index)
+        assert len(found[0]) == len(found[1])
+        assert len(found[0]) == len(truth) or (everybody is turning and index in (35, 36))
+        for people in found:
+            seen = sorted((p.keypoints for p in people), key=lambda k: k[0, 0])
+            for person, true in zip(seen, truth, strict=False):
+                np.testing.assert_allclose(person, true, atol=1e-3)
+    assert calls[1] < (0.7 if everybody is calm else 1) * calls[0]
+
+
 def test_a_newcomer_is_found_within_the_interval():
     def everybody(index):
         return [standing_at(60, 120, 50)] + ([standing_at(250, 120, 50)] if index >= 20 else [])

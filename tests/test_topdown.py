@@ -266,12 +266,18 @@ def test_on_a_gpu_crops_go_through_pinned_memory(monkeypatch):
     monkeypatch.setattr(torch, "empty", pinned_empty)
     monkeypatch.setattr(torch.Tensor, "to", to_device)
     dots = DotNetwork()
-    monkeypatch.setattr(dots, "to", lambda *_, **__: dots)
-    entered = []
-    monkeypatch.setattr(
-        torch, "autocast", lambda *key, **k: entered.append((key, k)) or torch.no_grad()
+    asked = []
+    monkeypatch.setattr(dots, "to", lambda *_, **options: asked.append(options["dtype"]) or dots)
+    given = []
+    see = dots.extract_feat
+    monkeypatch.setattr(dots, "extract_feat", lambda crops: given.append(crops.dtype) or see(crops))
+    network = TopDownNetwork(
+        DOT_CONFIG,
+        dots,
+        SimpleNamespace(type="cuda"),
+        precision="fp16",
+        cut_on_device=False,
     )
-    network = TopDownNetwork(DOT_CONFIG, dots, SimpleNamespace(type="cuda"), precision="fp16")
     frame = np.full((300, 400, 3), 255, np.uint8)
     draw_dots(frame, standing_at(150, 140, 110))
 
@@ -279,7 +285,22 @@ def test_on_a_gpu_crops_go_through_pinned_memory(monkeypatch):
 
     assert staged == [True]
     assert {"non_blocking": True} in moved
-    assert (("cuda", torch.float16), {}) in entered
+    assert asked == given == [torch.float16]  # the weights themselves, not autocast's copies
+
+
+def test_crops_cut_on_the_device_give_the_same_keypoints(tmp_path):
+    config = read_config(small_config_file(tmp_path))
+    model = random_model(config)
+    frames = [blurred_noise(0), blurred_noise(1)]
+    boxes = np.array([[20, 30, 150, 200], [-40, -10, 90, 120], [60, 60, 300, 280]], np.float32)
+    answers = [
+        TopDownNetwork(
+            config, copy.deepcopy(model), CPU, batch_size=2, cut_on_device=on_device
+        ).keypoints(frames, [0, 1, 0], boxes)
+        for on_device in (False, True)
+    ]
+    for here, there in zip(*answers, strict=True):
+        np.testing.assert_allclose(there, here, rtol=0, atol=0.05)
 
 
 def test_more_keypoints_than_the_data_have_are_an_error(tmp_path):

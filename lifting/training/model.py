@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.training.graph import Recorder
 
 Loss = Literal["l2", "l1", "sqrtl2"]
 """Mean squared error; mean absolute error; mean Euclidean distance of joints (or cells)."""
@@ -38,12 +39,32 @@ class TrainingModel(BaseModel):
     def __init__(self, network: LiftingNetwork, loss: Loss) -> None:
         super().__init__()
         self.network, self._loss = network, loss
+        self._recorder = Recorder()
         self._sum: Tensor | None = None
         self._poses = self._steps = 0
 
     def forward(self, inputs: Tensor, targets: Tensor, mode: str = "loss") -> dict[str, Any]:
         loss = pose_loss(self.network(inputs), targets, self._loss)
         return {"loss": loss, "poses": len(inputs)}
+
+    def train_step(self, data: dict[str, Tensor], optim_wrapper: Any) -> dict[str, Tensor]:
+        """One step; on a GPU by a recording, once steps like it have been seen."""
+
+        def passes(inputs: Tensor, targets: Tensor) -> Tensor:
+            with optim_wrapper.optim_context(self):
+                loss: Tensor = self(inputs, targets)["loss"]
+            optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+            return loss.detach()
+
+        inputs, targets = data["inputs"], data["targets"]
+        if inputs.device.type != "cuda":
+            return dict(super().train_step(data, optim_wrapper))
+        # What a recording holds besides tensors.
+        key = (inputs.shape, temperature_of(self.network))
+        loss = self._recorder.run(key, passes, self.network.parameters(), inputs, targets)
+        optim_wrapper.step()
+        optim_wrapper.zero_grad()
+        return self.parse_losses({"loss": loss, "poses": len(inputs)})[1]
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         loss, poses = losses["loss"], losses["poses"]
