@@ -29,7 +29,7 @@ from gridpose.lifting.synthesis import (
     SynthesisOptions,
     read_motion,
 )
-from gridpose.lifting.temporal import WINDOW_FPS
+from gridpose.lifting.sequences import WINDOW_FPS
 
 # Which limbs of another window somebody may get, and how often.
 _EXCHANGES = (

@@ -15,12 +15,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from gridpose.core import NUM_JOINTS
-from gridpose.lifting.normalise import onto_image, rays_of, rms_size, view_of_person, view_rotation
+from gridpose.lifting.normalise import onto_image, rms_size, view_of_person, view_rotation
 
 MEDIAN_FRAMES, MEAN_FRAMES = 9, 9
 _FURTHEST, _LONGEST_TRAVEL = 6.0, 4.0
 """Nothing in a steady camera is further off, in sizes: where next to nothing is seen, sizes mean
 little."""
+
+_MANY = 1_000_000
+"""More than the frames of any window."""
+_SMALLEST = 1e-3
+"""Of somebody standing, where a single joint tells nothing of the size; about a pixel."""
 
 # Somebody who stands, seen from the front, y down: what stands in for joints never seen.
 _STANDING = (
@@ -55,32 +60,27 @@ def _limited(flat: Tensor, size: Tensor) -> Tensor:
     return (flat / size[..., None, None]).clamp(-_FURTHEST, _FURTHEST)
 
 
-def steady_view(
-    keypoints_px: Tensor, valid: Tensor, image_size: Tensor, fov_degrees: float
-) -> SteadyView:
+def steady_view(flat: Tensor, valid: Tensor) -> SteadyView:
     """Look at windows of keypoints.
 
     Args:
-        keypoints_px: (B, T, 17, 2) pixels; finite also where they mean nothing.
+        flat: (B, T, 17, 2) where a camera of focal length 1 sees the joints; finite also where
+            they mean nothing.
         valid: (B, T, 17) bool, which joints are seen.
-        image_size: (B, 2) width, height.
-        fov_degrees: horizontal field of view.
     """
-    batch, frames = keypoints_px.shape[:2]
-    filled = fill_unseen(keypoints_px, valid)
-    sizes = image_size[:, None].expand(batch, frames, 2).flatten(0, 1)
-    rays = rays_of(filled.flatten(0, 1), sizes, fov_degrees).unflatten(0, (batch, frames))
+    batch, frames = flat.shape[:2]
+    rays = functional.pad(fill_unseen(flat, valid), (0, 1), value=1.0)
     trunk = (rays[:, :, 0] + rays[:, :, 8]) / 2
     rotation = view_rotation(steady(trunk).flatten(0, 1)).unflatten(0, (batch, frames))
-    flat = onto_image(rays @ rotation.transpose(-1, -2))
-    log_size = steady(rms_size(flat).log()[..., None])[..., 0]
+    turned = onto_image(rays @ rotation.transpose(-1, -2))
+    log_size = steady(rms_size(turned).log()[..., None])[..., 0]
     size = log_size.exp()
     seen = valid.any(-1, keepdim=True).to(rays)
     bearing = trunk[..., :2] / size.mean(1)[:, None, None]
     travel = torch.cat((steady(bearing), log_size[..., None]), -1)
     mean = (travel * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
     travel = (travel - mean).clamp(-_LONGEST_TRAVEL, _LONGEST_TRAVEL)
-    return SteadyView(_limited(flat, size), travel, rotation.transpose(-1, -2), size)
+    return SteadyView(_limited(turned, size), travel, rotation.transpose(-1, -2), size)
 
 
 def steady(path: Tensor) -> Tensor:
@@ -88,7 +88,8 @@ def steady(path: Tensor) -> Tensor:
     values = path.transpose(1, 2)
     half = MEDIAN_FRAMES // 2
     padded = functional.pad(values, (half, half), mode="replicate")
-    values = padded.unfold(2, MEDIAN_FRAMES, 1).median(-1).values
+    # Not Tensor.median, which OpenVINO lacks.
+    values = padded.unfold(2, MEDIAN_FRAMES, 1).sort(-1).values[..., half]
     half = MEAN_FRAMES // 2
     padded = functional.pad(values, (half, half), mode="replicate")
     return padded.unfold(2, MEAN_FRAMES, 1).mean(-1).transpose(1, 2)
@@ -101,8 +102,9 @@ def fill_unseen(keypoints: Tensor, valid: Tensor) -> Tensor:
     """
     frames = keypoints.shape[1]
     index = torch.arange(frames, device=keypoints.device)[:, None].expand(frames, NUM_JOINTS)
-    last = torch.where(valid, index, -1).cummax(1).values
-    following = torch.where(valid, index, frames).flip(1).cummin(1).values.flip(1)
+    last = _running_maximum(torch.where(valid, index, -1))
+    backwards = torch.where(valid, index, frames).flip(1)
+    following = -_running_maximum(-backwards).flip(1)
     has_last, has_following = last >= 0, following < frames
     before = keypoints.gather(1, last.clamp(min=0)[..., None].expand_as(keypoints))
     after = keypoints.gather(1, following.clamp(max=frames - 1)[..., None].expand_as(keypoints))
@@ -117,9 +119,19 @@ def fill_unseen(keypoints: Tensor, valid: Tensor) -> Tensor:
     own_centre = (standing * known).sum(2, keepdim=True) / count
     spread = ((filled - centre).square() * known).sum((2, 3), keepdim=True)
     own_spread = ((standing - own_centre).square() * known).sum((2, 3), keepdim=True)
-    scale = (spread.mean(1, keepdim=True) / own_spread.clamp(min=1e-4)).sqrt().clamp(min=1.0)
+    scale = (spread.mean(1, keepdim=True) / own_spread.clamp(min=1e-4)).sqrt()
+    scale = scale.clamp(min=_SMALLEST)
     stand_in = centre + scale * (standing - own_centre)
     return torch.where(known > 0, filled, stand_in)
+
+
+def _running_maximum(values: Tensor) -> Tensor:
+    """Along dimension 1 of whole numbers (B, T, C); not Tensor.cummax, which OpenVINO lacks."""
+    frames, step = values.shape[1], 1
+    while step < frames:
+        before = functional.pad(values, (0, 0, step, 0), value=-_MANY)[:, :frames]
+        values, step = torch.maximum(values, before), 2 * step
+    return values
 
 
 def frame_view(keypoints: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

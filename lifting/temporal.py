@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gridpose.core import UsageError
-from gridpose.lifting.layers import TAPS, DynamicGridConv
+from gridpose.lifting.layers import TAPS, DynamicGridConv, GridConv
 from gridpose.lifting.sgt import GRID_SHAPE, sgt_matrices
 
 TimeMixing = Literal["depthwise", "dense", "attention"]
 WINDOW_FRAMES = 81
 """Frames that the network sees at once."""
-WINDOW_FPS = 30.0
 _CELLS = math.prod(GRID_SHAPE)
 _JOINT_INPUTS, _FRAME_INPUTS = 4, 4
 """Place (2), confidence and whether it is seen; travel (3) and whether anything is seen."""
@@ -196,6 +195,12 @@ class TemporalNetwork(nn.Module):
         for head in (self.flat, self.correct):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+
+    def freeze(self, dtype: torch.dtype) -> None:
+        """As :meth:`gridpose.lifting.network.LiftingNetwork.freeze`."""
+        for module in self.modules():
+            if isinstance(module, GridConv):
+                module.freeze(dtype)
 
     def forward(
         self,

@@ -11,7 +11,7 @@ from gridpose.core import PARENTS
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
 from gridpose.lifting.sequence_synthesis import SyntheticWindows
-from gridpose.lifting.sequences import lift_steady
+from gridpose.lifting.forward import lift_steady
 from gridpose.lifting.steady_view import steady_view
 from gridpose.lifting.temporal import TemporalNetwork
 
@@ -25,11 +25,15 @@ METRES_PER_SIZE = 0.45
 
 def to_learn_from(windows: SyntheticWindows) -> tuple[Tensor, ...]:
     """What the network sees and should answer: the arguments of :func:`temporal_error`."""
-    view = steady_view(windows.keypoints_px, windows.valid, windows.image_size, DEFAULT_FOV_DEGREES)
     batch, frames = windows.within.shape
     sizes = windows.image_size[:, None].expand(batch, frames, 2).flatten(0, 1)
-    rays = rays_of(windows.exact_px.flatten(0, 1), sizes, DEFAULT_FOV_DEGREES)
-    exact = view.of(rays.unflatten(0, (batch, frames)))
+
+    def rays(keypoints_px: Tensor) -> Tensor:
+        seen = rays_of(keypoints_px.flatten(0, 1), sizes, DEFAULT_FOV_DEGREES)
+        return seen.unflatten(0, (batch, frames))
+
+    view = steady_view(rays(windows.keypoints_px)[..., :2], windows.valid)
+    exact = view.of(rays(windows.exact_px))
     return (
         view.keypoints,
         windows.confidence,
