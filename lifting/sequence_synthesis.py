@@ -22,6 +22,7 @@ from gridpose.lifting.joint_limits import LIMITED
 from gridpose.lifting.local_frames import ROWS, LocalFrames, rows
 from gridpose.lifting.recombination import rotate_a_little
 from gridpose.lifting.sequence_errors import SequenceErrorModel, SequenceErrors
+from gridpose.lifting.sequences import WINDOW_FPS
 from gridpose.lifting.synthesis import (
     Motion,
     PoseBank,
@@ -29,7 +30,6 @@ from gridpose.lifting.synthesis import (
     SynthesisOptions,
     read_motion,
 )
-from gridpose.lifting.sequences import WINDOW_FPS
 
 # Which limbs of another window somebody may get, and how often.
 _EXCHANGES = (

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gridpose.core import PARENTS
+from gridpose.lifting.forward import lift_steady
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
 from gridpose.lifting.sequence_synthesis import SyntheticWindows
-from gridpose.lifting.forward import lift_steady
 from gridpose.lifting.steady_view import steady_view
 from gridpose.lifting.temporal import TemporalNetwork
 
