@@ -9,6 +9,14 @@ import torch
 from gridpose.core import MissingError, UsageError
 
 Precision = Literal["fp32", "fp16", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
+"""``auto`` is fp32, and where OpenVINO runs a detector what its keypoints survive."""
+
+
+def resolve_precision(choice: PrecisionChoice) -> Precision:
+    """What ``auto`` means where nothing is measured."""
+    return "fp32" if choice == "auto" else choice
+
 
 AUTOCAST: Final = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """Types of autocast; ``fp32`` needs none."""

@@ -16,7 +16,7 @@ from gridpose.detectors.conventions import (
 
 if TYPE_CHECKING:
     from gridpose.detectors.options import HRNetOptions
-    from gridpose.devices import Precision
+    from gridpose.devices import PrecisionChoice
 
 __all__ = [
     "BLAZEPOSE_33",
@@ -37,7 +37,7 @@ def load_detector(
     name: str = "auto",
     *,
     device: str = "auto",
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     max_persons: int = 6,
     hrnet: HRNetOptions | None = None,
 ) -> Detector:
@@ -47,7 +47,7 @@ def load_detector(
         name: ``hrnet``, ``blazepose``, or ``auto``: HRNet where mmpose and weights for it are
             there already, or ``hrnet`` names some, else BlazePose. Nothing is downloaded.
         device: of HRNet: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. BlazePose runs on the CPU.
-        precision: of HRNet.
+        precision: of HRNet; ``auto`` is fp32, or bf16 on a CPU if its keypoints are the same.
         max_persons: at most this many people are found in a frame.
         hrnet: further options of HRNet.
 

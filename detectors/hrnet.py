@@ -10,6 +10,7 @@ from gridpose.core import MissingError, UsageError
 from gridpose.detectors import evoskeleton
 from gridpose.detectors.conventions import convention_of
 from gridpose.detectors.mmpose_models import INSTALL, build_model
+from gridpose.detectors.openvino_topdown import on_openvino, why_torch
 from gridpose.detectors.options import HRNetOptions
 from gridpose.detectors.person_boxes import load_person_finder
 from gridpose.detectors.pose_config import DEFAULT_CONFIG, PoseConfig, is_known, read_config
@@ -23,7 +24,7 @@ from gridpose.detectors.pose_weights import (
 from gridpose.detectors.registry import MODELS, is_present, weights_file
 from gridpose.detectors.topdown import TopDownNetwork
 from gridpose.detectors.topdown_detector import TopDownDetector
-from gridpose.devices import Precision, resolve_device
+from gridpose.devices import PrecisionChoice, resolve_device, resolve_precision
 
 _BATCH: Final = {"cpu": 8, "cuda": 64}
 
@@ -47,7 +48,7 @@ def load_hrnet(
     options: HRNetOptions | None = None,
     *,
     device: str = "auto",
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     max_persons: int = 6,
     reason: str = "asked for",
 ) -> TopDownDetector:
@@ -64,6 +65,8 @@ def load_hrnet(
         raise UsageError("--precision fp16 needs a GPU; use fp32, or bf16 on a recent CPU")
     if find_spec("mmpose") is None:
         raise MissingError(f"the HRNet detector needs mmpose; {INSTALL}")
+    lack = why_torch(options.engine_cpu) if chosen.type == "cpu" else ""
+    by_torch = chosen.type != "cpu" or bool(lack)
     file, config_name = _find_weights(options)
     weights = read_pose_weights(file)
     config, notices = _find_config(options.config or config_name, weights)
@@ -77,11 +80,18 @@ def load_hrnet(
         config,
         model,
         chosen,
-        precision=precision,
+        precision=resolve_precision(precision),
         flip_test=options.flip_test,
         batch_size=_BATCH[chosen.type],
-        compiled=options.compiled,
+        compiled=options.compiled and by_torch,
     )
+    where = f"{chosen} (torch: {lack})" if lack else str(chosen)
+    if not by_torch:
+        ran = on_openvino(network, weights.sha256, precision)
+        network, where = ran.network, f"{chosen} ({ran.how})"
+        notices += ran.notices
+        if options.compiled:
+            notices.append("--compile is for torch, which --engine-cpu torch takes on a CPU")
     finder = load_person_finder(options.person_boxes, device=str(chosen), max_persons=max_persons)
     return TopDownDetector(
         "hrnet",
@@ -89,7 +99,7 @@ def load_hrnet(
         finder,
         convention,
         weights.sha256,
-        reason=f"{reason}; {config.name} on {chosen}, persons by {finder.name}",
+        reason=f"{reason}; {config.name} on {where}, persons by {finder.name}",
         notices=notices,
         search_seconds=options.search_seconds,
         max_persons=max_persons,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+EngineName = Literal["openvino", "torch"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,9 @@ class HRNetOptions:
         person_boxes: ``auto``, ``blazepose``, ``mmdet`` or ``full-frame``.
         search_seconds: how often to search for people although nobody was lost.
         flip_test: average with mirrored crops: a little better, twice the time.
-        compiled: use ``torch.compile``: slow to start, worth it for long videos.
+        compiled: let torch, where it runs the network, compile it: slow to start.
+        engine_cpu: what runs the network on a CPU; None takes OpenVINO where it is installed and
+            can, else torch.
     """
 
     weights: str | Path | None = None
@@ -25,3 +30,4 @@ class HRNetOptions:
     search_seconds: float = 0.5
     flip_test: bool = False
     compiled: bool = False
+    engine_cpu: EngineName | None = None

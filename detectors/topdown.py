@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,7 +24,7 @@ from gridpose.devices import AUTOCAST, Precision
 
 
 class _HeatmapNetwork(nn.Module):
-    """Backbone, neck and head as one module: (N, 3, H, W) to (N, K, h, w)."""
+    """Backbone, neck and head as one module: (N, 3, H, W) to heatmaps (N, K, h, w) or the like."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -87,8 +88,27 @@ class TopDownNetwork:
         self._dtype = AUTOCAST[precision] if casts else torch.float32
         self._model: Any = model
         self._model.to(device, dtype=self._dtype, memory_format=layout)  # type: ignore[call-overload]
-        network = _HeatmapNetwork(self._model).eval()
-        self._network = torch.compile(network, dynamic=True) if compiled else network
+        self._head: Any = model.head
+        # What mmpose's decoding makes the answer of.
+        self._features: Any = self._model.extract_feat
+        self.whole: nn.Module = _HeatmapNetwork(self._model).eval()
+        """Normalised crops (N, 3, H, W) to what the head yields."""
+        self._network: Any = torch.compile(self.whole, dynamic=True) if compiled else self.whole
+
+    def run_by(self, engine: Callable[[Tensor], Any]) -> TopDownNetwork:
+        """The same with something else in the place of :attr:`whole`, on the CPU.
+
+        Args:
+            engine: answers as :attr:`whole` does, in an arithmetic of its own.
+        """
+        other = copy.copy(self)
+        other._network = other._features = engine
+        # mmpose's head makes keypoints of what it yields, and that is there already.
+        other._head = copy.copy(self._head)
+        other._head.forward = lambda answer: answer
+        other._layout, other._precision = torch.contiguous_format, "fp32"
+        del other.whole, other._model  # torch's weights
+        return other
 
     def keypoints(
         self, frames: Sequence[ImageArray], frame_of_box: Sequence[int], boxes: FloatArray
@@ -164,9 +184,9 @@ class TopDownNetwork:
                 # mmpose's use of torch.cuda.amp.autocast is nothing that a user can mend.
                 warnings.simplefilter("ignore", FutureWarning)
                 return self._decoded_by_mmpose(crops)
-        maps = self._network(crops).float()
+        maps = _last(self._network(crops)).float()
         if self._flip_test:
-            mirrored = self._network(crops.flip(-1)).float()
+            mirrored = _last(self._network(crops.flip(-1))).float()
             # Maps as fine as the crop have nothing to be shifted by.
             shift = bool(self._test_cfg.get("shift_heatmap")) and not self.config.finer_maps
             maps = (maps + flipped(mirrored, list(self.config.counterparts), shift)) * 0.5
@@ -176,9 +196,9 @@ class TopDownNetwork:
     def _decoded_by_mmpose(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """For heads and codecs other than plain heatmaps, which are mmpose's to decode."""
         structures = import_mmpose("mmpose.structures")
-        features = self._model.extract_feat(crops)
+        features = self._features(crops)
         if self._flip_test:
-            features = [features, self._model.extract_feat(crops.flip(-1))]
+            features = [features, self._features(crops.flip(-1))]
         sample = structures.PoseDataSample(
             metainfo={
                 "flip_indices": list(self.config.counterparts),
@@ -186,10 +206,15 @@ class TopDownNetwork:
             }
         )
         settings = {**self._test_cfg, "flip_test": self._flip_test, "output_heatmaps": False}
-        people = self._model.head.predict(features, [sample] * len(crops), settings)
+        people = self._head.predict(features, [sample] * len(crops), settings)
         places = np.concatenate([person.keypoints for person in people]).astype(np.float64)
         scores = np.concatenate([person.keypoint_scores for person in people])
         return torch.from_numpy(places), torch.from_numpy(scores)
+
+
+def _last(answer: Any) -> Any:
+    """The heatmaps of the last stage, where a head (CPM's, the hourglass's) yields all stages'."""
+    return answer if isinstance(answer, Tensor) else answer[-1]
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:

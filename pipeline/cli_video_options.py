@@ -28,6 +28,22 @@ class PersonBoxesName(str, Enum):
     full_frame = "full-frame"
 
 
+class EngineCpuName(str, Enum):
+    """What runs HRNet on a CPU."""
+
+    openvino = "openvino"
+    torch = "torch"
+
+
+class PrecisionChoiceName(str, Enum):
+    """Arithmetic of detector and lifter."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 class SmoothingName(str, Enum):
     """Temporal filters."""
 
@@ -62,7 +78,17 @@ FlipTest = Annotated[
     bool, typer.Option(help="For hrnet: look at mirrored people too; better, twice the time.")
 ]
 Compiled = Annotated[
-    bool, typer.Option("--compile", help="For hrnet: torch.compile, for long videos.")
+    bool, typer.Option("--compile", help="For hrnet run by torch: compile it, for long videos.")
+]
+EngineCpu = Annotated[
+    EngineCpuName | None,
+    typer.Option(help="For hrnet on a CPU; OpenVINO by default, where it is installed."),
+]
+PrecisionOption = Annotated[
+    PrecisionChoiceName,
+    typer.Option(
+        help="fp16 needs a GPU; auto is fp32, but for hrnet on a CPU bf16 if keypoints stay."
+    ),
 ]
 PersonsText = Annotated[
     str, typer.Option("--persons", help="Whom to keep: all, largest, or the N largest.")

@@ -94,6 +94,19 @@ def _auto() -> str:
     return f"takes blazepose: {lack}" if lack else "takes hrnet"
 
 
+def _engine_cpu() -> str:
+    from gridpose.detectors.openvino_engine import INSTALL, import_openvino, processor_has_bf16
+
+    try:
+        release = str(import_openvino().__version__).partition("-")[0]
+    except MissingError as error:
+        raise _LackError(f"torch, several times slower: {error}", INSTALL) from error
+    precisions = "bf16 where a network's keypoints stay where they are, else fp32"
+    if not processor_has_bf16():
+        precisions = "fp32, as the processor has no bf16"
+    return f"OpenVINO {release}, {precisions}; torch where it cannot convert a network"
+
+
 def _mmdet() -> str:
     from gridpose.detectors.mmdet_boxes import why_unusable
 
@@ -129,6 +142,7 @@ def _installed(package: str) -> str:
 def examine() -> list[Finding]:
     """Try everything that a run needs."""
     from gridpose.detectors.mmpose_models import INSTALL
+    from gridpose.detectors.openvino_engine import INSTALL as INSTALL_OPENVINO
 
     checks: list[tuple[str, Callable[[], str], str, bool]] = [
         ("python", _python, "", True),
@@ -142,6 +156,7 @@ def examine() -> list[Finding]:
         ("mmpose", _mmpose, INSTALL, False),
         ("hrnet weights", _hrnet_weights, WRITABLE, False),
         ("mmdet", _mmdet, WRITABLE, False),
+        ("hrnet on the CPU", _engine_cpu, INSTALL_OPENVINO, False),
         ("detector auto", _auto, WRITABLE, False),
     ]
     findings = []

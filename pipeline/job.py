@@ -16,7 +16,7 @@ from gridpose.visualize.look import Look
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
     from gridpose.detectors.options import HRNetOptions
-    from gridpose.devices import Precision
+    from gridpose.devices import PrecisionChoice
     from gridpose.lifting import Lifter
     from gridpose.pipeline.gravity import GravityMode
     from gridpose.pipeline.smoothing import Smoothing
@@ -51,7 +51,7 @@ class VideoOptions:
     hrnet: HRNetOptions | None = None
     lifter: str | Path | Lifter = "default"
     device: str = "auto"
-    precision: Precision = "fp32"
+    precision: PrecisionChoice = "auto"
     persons: Persons = "all"
     smoothing: Smoothing = "savgol"
     repair: bool = True

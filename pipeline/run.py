@@ -328,7 +328,7 @@ class _Run:
 
     def _load_later(self) -> _Later:
         """What the stages after detection need."""
-        from gridpose.devices import resolve_device
+        from gridpose.devices import resolve_device, resolve_precision
         from gridpose.lifting import load_lifter
         from gridpose.pipeline.mender import Mender
         from gridpose.pipeline.timeline import Timeline
@@ -338,7 +338,7 @@ class _Run:
         # bf16 on a CPU speeds up the detector; the lifter would lose by it.
         on_cpu = resolve_device(options.device).type == "cpu"
         keeps_fp32 = on_cpu and options.precision == "bf16" and self.detector_name == "hrnet"
-        precision = "fp32" if keeps_fp32 else options.precision
+        precision = "fp32" if keeps_fp32 else resolve_precision(options.precision)
         lifter = (
             load_lifter(options.lifter, device=options.device, precision=precision)
             if isinstance(options.lifter, (str, Path))

@@ -338,6 +338,19 @@ def test_doctor_knows_which_detector_auto_takes(invoke, monkeypatch, tmp_path):
     assert after["detector auto"]["detail"] == "takes hrnet"
 
 
+def test_doctor_knows_what_runs_hrnet_on_the_cpu(invoke, monkeypatch):
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    with_it = doctors_findings(invoke)["hrnet on the CPU"]
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    without = doctors_findings(invoke)["hrnet on the CPU"]
+
+    assert with_it["ok"]
+    assert with_it["detail"].startswith("OpenVINO 2")
+    assert (without["ok"], without["needed"]) == (False, False)
+    assert without["detail"].startswith("torch, several times slower")
+    assert without["mend"] == "pip install openvino"
+
+
 def test_doctor_says_how_to_install_mmpose(invoke, monkeypatch):
     for module in ("mmpose", "mmpose.models"):
         monkeypatch.setitem(sys.modules, module, None)

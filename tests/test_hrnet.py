@@ -285,7 +285,8 @@ def put(model_name, config_file, home):
 
 
 def options(**more):
-    return HRNetOptions(person_boxes="full-frame", **more)
+    """By torch, which needs no conversion: test_openvino_topdown.py has OpenVINO."""
+    return HRNetOptions(person_boxes="full-frame", engine_cpu="torch", **more)
 
 
 def test_weights_and_config_of_the_user(tmp_path):
@@ -392,7 +393,7 @@ class TestAuto:
 
     def test_with_weights_it_is_hrnet(self, home):
         put("hrnet-w32-coco", "td-hm_hrnet-w32_8xb64-210e_coco-256x192", home)
-        with load_detector(device="cpu") as detector:
+        with load_detector(device="cpu", hrnet=options()) as detector:
             assert detector.name == "hrnet"
         assert "mmpose and its weights are there" in detector.reason
         assert "td-hm_hrnet-w32_8xb64-210e_coco-256x192 on cpu" in detector.reason
@@ -428,7 +429,7 @@ def test_a_video_from_end_to_end(sample_video, tmp_path, invoke):
     result = invoke(
         *("video", sample_video, "-o", tmp_path / "out.mp4", "--end", "0.3", "--json"),
         *("--detector", "hrnet", "--detector-weights", tmp_path / "random.pth"),
-        *("--save-poses", tmp_path / "out.npz", "--device", "cpu"),
+        *("--save-poses", tmp_path / "out.npz", "--device", "cpu", "--engine-cpu", "torch"),
     )
 
     assert result.exit_code == 0, result.stderr

@@ -111,6 +111,16 @@ def test_keypoints_equal_those_of_mmposes_inference(tmp_path, name, flip_test):
     assert score.max() < 1e-3
 
 
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_of_several_stages_the_last_counts(flip_test):
+    config = read_config(packaged_config("td-hm_cpm_8xb64-210e_coco-256x192"))
+
+    px, score = compare(config, random_model(config), [blurred_noise(0)], flip_test)
+
+    assert px.max() < 0.05
+    assert score.max() < 1e-3
+
+
 @pytest.mark.parametrize("width", [32, 48])
 def test_human36m_networks_equal_those_of_mmposes_inference(width):
     config = read_config(f"hrnet-w{width}-h36m-256x256")

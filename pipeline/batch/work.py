@@ -92,6 +92,7 @@ class Models:
 
     def __init__(self, options: VideoOptions) -> None:
         from gridpose.detectors import load_detector
+        from gridpose.devices import resolve_precision
         from gridpose.lifting import load_lifter
 
         self._opened = ExitStack()
@@ -110,7 +111,7 @@ class Models:
             load_lifter(
                 options.lifter,
                 device=options.device,
-                precision="fp32" if on_cpu_only else options.precision,
+                precision="fp32" if on_cpu_only else resolve_precision(options.precision),
             )
             if isinstance(options.lifter, (str, Path))
             else options.lifter
