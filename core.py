@@ -51,6 +51,9 @@ MIRRORED: Final = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 
 NUM_JOINTS: Final = 17
 
+SHIPPED_LIFTERS: Final = ("default", "default-frame")
+"""Lifters that come with the package: one that sees time, and its part that sees single frames."""
+
 
 def usable_cores() -> int:
     """How many processor cores this process may use."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, UsageError
+from gridpose.core import MIRRORED, NUM_JOINTS, SHIPPED_LIFTERS, FloatArray, InputError, UsageError
 from gridpose.devices import AUTOCAST, Precision, resolve_device
 from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
@@ -27,13 +27,10 @@ from gridpose.lifting.sequences import flat_image, lift_sequence, seen_joints
 from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, read_temporal
 from gridpose.storage import sha256
 
-SHIPPED = "default"
-"""Sees time where it is shown sequences."""
-SHIPPED_FRAMES = "default-frame"
-"""The same, but never sees more than one frame."""
+SHIPPED, _SHIPPED_FRAMES = SHIPPED_LIFTERS
 _WEIGHTS = {
     SHIPPED: ("default-frame.safetensors", "default-temporal.safetensors"),
-    SHIPPED_FRAMES: ("default-frame.safetensors",),
+    _SHIPPED_FRAMES: ("default-frame.safetensors",),
 }
 _PARALLEL_BATCH = 256
 

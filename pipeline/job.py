@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridpose.core import PoseTracks, UsageError
+from gridpose.core import SHIPPED_LIFTERS, PoseTracks, UsageError
 from gridpose.pipeline.exports import check_format
 from gridpose.pipeline.reader import check_readable
 from gridpose.pipeline.spool import PoseSpool
@@ -96,7 +96,7 @@ class VideoOptions:
         if self.fov is not None and not 5 <= self.fov <= 150:
             raise UsageError(f"--fov {self.fov}: must be between 5 and 150 degrees")
         if isinstance(self.lifter, Path) or (
-            isinstance(self.lifter, str) and self.lifter != "default"
+            isinstance(self.lifter, str) and self.lifter not in SHIPPED_LIFTERS
         ):
             check_readable(Path(self.lifter))
         for file in self.save_poses:

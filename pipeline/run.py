@@ -16,9 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gridpose.core import FloatArray, ImageArray, InputError, Person, UsageError
+from gridpose.core import ImageArray, InputError, Person, UsageError
 from gridpose.pipeline.background import Background
 from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
@@ -38,7 +36,7 @@ from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
-    from gridpose.lifting import Lifter
+    from gridpose.pipeline.lifting_stage import LiftingStage
     from gridpose.pipeline.mender import Mender
     from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
@@ -82,7 +80,7 @@ class _Later:
 
     tracker: Tracker
     mender: Mender
-    lifter: Lifter
+    lifting: LiftingStage
     timeline: Timeline
 
 
@@ -236,6 +234,7 @@ class _Run:
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
         self._on_progress, self._on_detector = on_progress, on_detector
         self._layout = layout
+        self._still = isinstance(frames, ImageSource)
         self._convention: Convention | None = None
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
@@ -330,6 +329,7 @@ class _Run:
         """What the stages after detection need."""
         from gridpose.devices import resolve_device, resolve_precision
         from gridpose.lifting import load_lifter
+        from gridpose.pipeline.lifting_stage import FrameByFrame, OverTime
         from gridpose.pipeline.mender import Mender
         from gridpose.pipeline.timeline import Timeline
         from gridpose.pipeline.tracking import Tracker
@@ -347,39 +347,38 @@ class _Run:
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
         fps = float(self._frames.fps)
+        over_time = lifter.sees_time and not self._still
         timeline = Timeline(
             fps,
             self._frames.size,
             options.smoothing,
             options.persons,
-            options.repair,
+            options.repair and not over_time,
             options.constant_bones,
             options.gravity,
             (options.fov or lifter.fov_degrees) if options.trajectory else None,
         )
+        size = self._frames.size
+        if over_time:
+            # It tells noise from movement better than a filter does.
+            mender = Mender(fps, options.repair, "none")
+            return _Later(Tracker(), mender, OverTime(lifter, size, options.fov, fps), timeline)
         mender = Mender(fps, options.repair, options.smoothing)
-        return _Later(Tracker(), mender, lifter, timeline)
+        one_by_one = FrameByFrame(lifter, size, options.fov, options.smoothing != "none")
+        return _Later(Tracker(), mender, one_by_one, timeline)
 
     def _lift(self, later: _Later, batch: Sequence[_Detected], at_end: bool = False) -> None:
-        """Follow everybody in a few frames, and lift and hand on the frames that are mended."""
+        """Follow everybody in a few frames, and lift and hand on the frames that are due."""
         with self._stopwatch("lift"):
             for item in batch:
                 later.mender.add(later.tracker.update(self._observations(item.people), item.time))
-            frames = list(later.mender.finished(at_end))
-            everybody = [mended for people in frames for mended in people.values()]
-            keypoints = [mended.observation.keypoints for mended in everybody]
-            if self._options.smoothing != "none":
-                keypoints += [mended.steady for mended in everybody]
-            lifted: Iterator[tuple[FloatArray, FloatArray]] = iter(())
-            if everybody:
-                poses = later.lifter.lift(np.stack(keypoints), self._frames.size, self._options.fov)
-                lifted = zip(poses, poses[-len(everybody) :], strict=False)
-            for people in frames:
-                found = {track_id: next(lifted) for track_id in people}
+            for people in later.mender.finished(at_end):
+                later.lifting.add(people)
+            for frame in later.lifting.finished(at_end):
                 later.timeline.add(
-                    {track_id: mended.observation for track_id, mended in people.items()},
-                    {track_id: pose for track_id, (pose, _) in found.items()},
-                    {track_id: steady for track_id, (_, steady) in found.items()},
+                    {track_id: mended.observation for track_id, mended in frame.people.items()},
+                    frame.poses,
+                    frame.steady,
                 )
 
     def _observations(self, people: Sequence[Detection]) -> list[Observation]:
