@@ -20,7 +20,7 @@ from gridpose.core import NUM_JOINTS, AnyArray, DoubleArray, FloatArray, InputEr
 
 WINDOW_FPS = 30.0
 """Frame rate that the network knows."""
-CHUNK, BACK, AHEAD, FADE = 32, 24, 24, 6
+CHUNK, BACK, AHEAD, FADE = 40, 16, 12, 3
 """Frames, at that rate, of a chunk, seen before and after it, and over which it fades into the
 next."""
 _SAME_RATE = 0.04
