@@ -31,7 +31,7 @@ def lift_steady(network: LiftingNetwork, size: Tensor, half: bool = False) -> Li
         with torch.autocast(keypoints.device.type, torch.bfloat16, enabled=half):
             poses = network.lift(shown).float()
         poses = (poses - poses[:, :1]) @ to_steady.transpose(1, 2)
-        return poses.unflatten(0, keypoints.shape[:2])
+        return poses.view(*keypoints.shape[:-1], 3)
 
     return lift
 
@@ -70,5 +70,5 @@ class LiftWindows(nn.Module):
         valid = confidence > 0
         view = steady_view(flat, valid)
         lift = lift_steady(self.frames, view.size)
-        _, poses = self.network(view.keypoints, confidence, valid, view.travel, lift)
+        poses: Tensor = self.network(view.keypoints, confidence, valid, view.travel, lift)[1]
         return poses @ view.to_camera.transpose(-1, -2)

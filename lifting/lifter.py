@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gridpose.core import MIRRORED, NUM_JOINTS, SHIPPED_LIFTERS, FloatArray, InputError, UsageError
+from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, UsageError
 from gridpose.devices import AUTOCAST, Precision, resolve_device
 from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
@@ -23,15 +22,10 @@ from gridpose.lifting.layers import PaddingModes
 from gridpose.lifting.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
 from gridpose.lifting.published import read_published
-from gridpose.lifting.sequences import flat_image, lift_sequence, seen_joints
+from gridpose.lifting.sequences import lift_keypoints, seen_joints
+from gridpose.lifting.shipped import SHIPPED, shipped_weights, weights_sha256
 from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, read_temporal
-from gridpose.storage import sha256
 
-SHIPPED, _SHIPPED_FRAMES = SHIPPED_LIFTERS
-_WEIGHTS = {
-    SHIPPED: ("default-frame.safetensors", "default-temporal.safetensors"),
-    _SHIPPED_FRAMES: ("default-frame.safetensors",),
-}
 _PARALLEL_BATCH = 256
 
 
@@ -74,7 +68,7 @@ class Lifter:
             sees_time = temporal.build().to(self.device)
             if self.device.type == "cuda":
                 sees_time.freeze(AUTOCAST.get(precision, torch.float32))
-            self._windows = LiftWindows(self.network, sees_time).eval()
+            self._windows = LiftWindows(self.network, sees_time)
 
     @property
     def sees_time(self) -> bool:
@@ -174,17 +168,12 @@ class Lifter:
             InputError: other shapes, or a size that is not positive.
             UsageError: no lens has this field of view, or a rate that is not positive.
         """
-        keypoints, rated = seen_joints(keypoints_px, confidence)
-        size = np.asarray(image_size, np.float32)
-        if size.shape != (2,) or not (size > 0).all():
-            raise InputError(f"image_size must be (2,) positive width, height; got {size.shape}")
         if not self.sees_time:
-            unseen = (rated == 0)[..., None]
-            return self.lift(np.where(unseen, np.float32(np.nan), keypoints), size, fov_degrees)
+            keypoints, rated = seen_joints(keypoints_px, confidence)
+            keypoints[rated == 0] = np.nan
+            return self.lift(keypoints, image_size, fov_degrees)
         fov = self.fov_degrees if fov_degrees is None else fov_degrees
-        poses = lift_sequence(self.lift_windows, flat_image(keypoints, size, fov), rated, fps)
-        poses[(rated == 0).all(1)] = np.nan
-        return poses
+        return lift_keypoints(self.lift_windows, keypoints_px, image_size, confidence, fps, fov)
 
     @torch.inference_mode()
     def lift_windows(self, flat: FloatArray, confidence: FloatArray) -> FloatArray:
@@ -335,13 +324,11 @@ def load_lifter(
         InputError: not a lifter checkpoint.
         UsageError: options that do not go together.
     """
-    shipped = _WEIGHTS.get(str(name_or_file))
     notices: list[str] = []
     temporal = None
-    with ExitStack() as stack:
-        folder = files("gridpose.lifting") / "weights"
-        whole = [stack.enter_context(as_file(folder / name)) for name in shipped or ()]
-        file = whole[0] if shipped else Path(name_or_file)
+    with shipped_weights(str(name_or_file)) as shipped:
+        files = shipped or [Path(name_or_file)]
+        file = files[0]
         _check_overrides(file, padding_mode, temperature, grid_shape)
         if is_safetensors(file) or file.suffix == ".safetensors":
             checkpoint = read_checkpoint(file)
@@ -353,9 +340,9 @@ def load_lifter(
                 temperature=temperature,
                 grid_shape=grid_shape,
             )
-        if len(whole) > 1:
-            temporal = read_temporal(whole[1])
-        digest = sha256(b"".join(each.read_bytes() for each in whole or [file]))
+        if len(files) > 1:
+            temporal = read_temporal(files[1])
+        digest = weights_sha256(files)
     network = checkpoint.network
     for name, wanted, found in (
         ("lifting model", kind, network.kind),

@@ -243,7 +243,8 @@ class LiftingNetwork(nn.Module):
 
     def _cells(self, x: Tensor) -> Tensor:
         """``(B, cells, 2)`` -> ``(B, cells, 3)``."""
-        seen_by_tracer = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        jit: Any = torch.jit
+        seen_by_tracer = torch.compiler.is_compiling() or jit.is_tracing()
         alone = not (self.training or torch.is_grad_enabled() or seen_by_tracer)
         if alone and x.device.type == "cpu" and len(x) > _CPU_CHUNK:
             # Poses do not influence each other, and small chunks stay in the processor's cache.

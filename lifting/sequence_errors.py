@@ -154,7 +154,7 @@ class SequenceErrorModel:
         fresh[:, :, self._ends] = ends + (errors.along_limb - 1) * along
         # What persists fades geometrically, so some frames say all of it.
         kept, renewed = errors.persistence, (1 - errors.persistence**2) ** 0.5
-        noise = renewed * fresh
+        noise: Tensor = renewed * fresh
         for back in range(1, 5):
             noise[:, back:] += renewed * kept**back * fresh[:, :-back]
         return noise

@@ -208,7 +208,7 @@ class SequenceSynthesiser:
         poses = assemble(
             turned.view(-1, NUM_JOINTS, 3),
             lengths[:, None].expand(count, frames, NUM_JOINTS).flatten(0, 1),
-        ).unflatten(0, (count, frames))
+        ).view(count, frames, NUM_JOINTS, 3)
 
         view = self._frames.views(count)
         poses = poses @ view.transpose(1, 2)[:, None]
@@ -275,7 +275,7 @@ class SequenceSynthesiser:
         """
         count, frames = directions.shape[:2]
         local, world = self._local.to_local(directions.flatten(0, 1))
-        local = local.unflatten(0, (count, frames))
+        local = local.view(count, frames, *local.shape[1:])
         turns = self._normal(count, 1, len(LIMITED), 3) * math.radians(self.options.joint_noise)
         turns[:, :, -1] = turns[:, :, 5]  # the trunk turns as a whole
         varied = local.clone()

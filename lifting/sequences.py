@@ -32,7 +32,7 @@ LiftWindows = Callable[[FloatArray, FloatArray], FloatArray]
 poses (B, T, 17, 3)."""
 
 
-def flat_image(keypoints_px: FloatArray, image_size: AnyArray, fov_degrees: float) -> FloatArray:
+def flat_image(keypoints_px: FloatArray, image_size: ArrayLike, fov_degrees: float) -> FloatArray:
     """Pixels (..., 17, 2) on an image of focal length 1, its middle at the origin.
 
     Args:
@@ -166,7 +166,7 @@ class SequenceStream:
 
 
 def _mixed(first: FloatArray, second: FloatArray, share: FloatArray) -> FloatArray:
-    return first * (1 - share) + second * share
+    return np.asarray(first * (1 - share) + second * share, np.float32)
 
 
 def _between(frames: AnyArray, times: DoubleArray, poses: FloatArray) -> FloatArray:
@@ -174,17 +174,24 @@ def _between(frames: AnyArray, times: DoubleArray, poses: FloatArray) -> FloatAr
     inside = np.clip(frames, times[0], times[-1])
     if len(times) < 2 or np.isin(inside, times).all():
         return np.array(poses[np.searchsorted(times, inside)])
-    return CubicSpline(times, poses, axis=0)(inside).astype(np.float32)
+    return np.asarray(CubicSpline(times, poses, axis=0)(inside), np.float32)
 
 
-def lift_sequence(
-    lift: LiftWindows, flat: FloatArray, confidence: FloatArray, fps: float
+def lift_keypoints(
+    lift: LiftWindows,
+    keypoints_px: ArrayLike,
+    image_size: ArrayLike,
+    confidence: ArrayLike | None,
+    fps: float,
+    fov_degrees: float,
 ) -> FloatArray:
-    """Lift a whole sequence: (T, 17, 2) and (T, 17), as :class:`SequenceStream` takes them.
-
-    Raises:
-        UsageError: a rate that is not positive.
-    """
+    """Lift a whole sequence; see :meth:`gridpose.lifting.Lifter.lift_sequence`."""
+    keypoints, rated = seen_joints(keypoints_px, confidence)
+    size = np.asarray(image_size, np.float32)
+    if size.shape != (2,) or not (size > 0).all():
+        raise InputError(f"image_size must be (2,) positive width, height; got {size.shape}")
     stream = SequenceStream(lift, fps)
-    stream.add(flat, confidence)
-    return stream.finished(at_end=True)
+    stream.add(flat_image(keypoints, size, fov_degrees), rated)
+    poses = stream.finished(at_end=True)
+    poses[(rated == 0).all(1)] = np.nan
+    return poses

@@ -71,7 +71,7 @@ def steady_view(flat: Tensor, valid: Tensor) -> SteadyView:
     batch, frames = flat.shape[:2]
     rays = functional.pad(fill_unseen(flat, valid), (0, 1), value=1.0)
     trunk = (rays[:, :, 0] + rays[:, :, 8]) / 2
-    rotation = view_rotation(steady(trunk).flatten(0, 1)).unflatten(0, (batch, frames))
+    rotation = view_rotation(steady(trunk).flatten(0, 1)).view(batch, frames, 3, 3)
     turned = onto_image(rays @ rotation.transpose(-1, -2))
     log_size = steady(rms_size(turned).log()[..., None])[..., 0]
     size = log_size.exp()

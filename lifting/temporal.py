@@ -128,7 +128,7 @@ class _AttendTime(nn.Module):
         hidden = torch.where(seen.view(batch, 1, 1, frames), 0.0, -1e4)
         bias = (bias + hidden)[:, None].expand(batch, cells, *bias.shape).flatten(0, 1)
         mixed = functional.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))
-        mixed = mixed.unflatten(0, (batch, cells)).permute(0, 3, 1, 2, 4)
+        mixed = mixed.view(batch, cells, *mixed.shape[1:]).permute(0, 3, 1, 2, 4)
         return mixed.reshape(batch, frames, cells, channels)
 
 

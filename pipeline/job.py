@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gridpose.detectors.options import HRNetOptions
     from gridpose.devices import PrecisionChoice
     from gridpose.lifting import Lifter
+    from gridpose.lifting.converted import ConvertedLifter
     from gridpose.pipeline.gravity import GravityMode
     from gridpose.pipeline.smoothing import Smoothing
     from gridpose.pipeline.timeline import Persons
@@ -49,7 +50,7 @@ class VideoOptions:
 
     detector: str | Detector = "auto"
     hrnet: HRNetOptions | None = None
-    lifter: str | Path | Lifter = "default"
+    lifter: str | Path | Lifter | ConvertedLifter = "default"
     device: str = "auto"
     precision: PrecisionChoice = "auto"
     persons: Persons = "all"

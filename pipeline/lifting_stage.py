@@ -18,6 +18,7 @@ from gridpose.pipeline.mender import Mended
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
+    from gridpose.lifting.converted import ConvertedLifter
     from gridpose.lifting.sequences import SequenceStream
 
 FORGOTTEN_SECONDS = 1.0
@@ -118,7 +119,7 @@ class OverTime:
 
     def __init__(
         self,
-        lifter: Lifter,
+        lifter: Lifter | ConvertedLifter,
         image_size: tuple[int, int],
         fov_degrees: float | None,
         fps: float,

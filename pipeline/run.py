@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridpose.core import ImageArray, InputError, Person, UsageError
+from gridpose.core import SHIPPED_LIFTERS, ImageArray, InputError, Person, UsageError
 from gridpose.pipeline.background import Background
 from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
@@ -327,45 +327,45 @@ class _Run:
 
     def _load_later(self) -> _Later:
         """What the stages after detection need."""
-        from gridpose.devices import resolve_device, resolve_precision
-        from gridpose.lifting import load_lifter
+        from gridpose.lifting.converted import ConvertedLifter
+        from gridpose.pipeline.lifters import load_video_lifter
         from gridpose.pipeline.lifting_stage import FrameByFrame, OverTime
         from gridpose.pipeline.mender import Mender
         from gridpose.pipeline.timeline import Timeline
         from gridpose.pipeline.tracking import Tracker
 
         options = self._options
-        # bf16 on a CPU speeds up the detector; the lifter would lose by it.
-        on_cpu = resolve_device(options.device).type == "cpu"
-        keeps_fp32 = on_cpu and options.precision == "bf16" and self.detector_name == "hrnet"
-        precision = "fp32" if keeps_fp32 else resolve_precision(options.precision)
+        chosen = options.lifter
+        if self._still and chosen == SHIPPED_LIFTERS[0]:
+            chosen = SHIPPED_LIFTERS[1]
         lifter = (
-            load_lifter(options.lifter, device=options.device, precision=precision)
-            if isinstance(options.lifter, (str, Path))
-            else options.lifter
+            load_video_lifter(chosen, options.device, options.precision, self.detector_name)
+            if isinstance(chosen, (str, Path))
+            else chosen
         )
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
         fps = float(self._frames.fps)
-        over_time = lifter.sees_time and not self._still
+        size, smoothing, repair = self._frames.size, options.smoothing, options.repair
+        lifting: LiftingStage
+        if isinstance(lifter, ConvertedLifter) or (lifter.sees_time and not self._still):
+            lifting = OverTime(lifter, size, options.fov, fps)
+            # Such a lifter tells noise and outliers from movement better than what came before it.
+            mender, mends_poses = Mender(fps, repair, "none"), False
+        else:
+            lifting = FrameByFrame(lifter, size, options.fov, smoothing != "none")
+            mender, mends_poses = Mender(fps, repair, smoothing), repair
         timeline = Timeline(
             fps,
-            self._frames.size,
-            options.smoothing,
+            size,
+            smoothing,
             options.persons,
-            options.repair and not over_time,
+            mends_poses,
             options.constant_bones,
             options.gravity,
             (options.fov or lifter.fov_degrees) if options.trajectory else None,
         )
-        size = self._frames.size
-        if over_time:
-            # It tells noise from movement better than a filter does.
-            mender = Mender(fps, options.repair, "none")
-            return _Later(Tracker(), mender, OverTime(lifter, size, options.fov, fps), timeline)
-        mender = Mender(fps, options.repair, options.smoothing)
-        one_by_one = FrameByFrame(lifter, size, options.fov, options.smoothing != "none")
-        return _Later(Tracker(), mender, one_by_one, timeline)
+        return _Later(Tracker(), mender, lifting, timeline)
 
     def _lift(self, later: _Later, batch: Sequence[_Detected], at_end: bool = False) -> None:
         """Follow everybody in a few frames, and lift and hand on the frames that are due."""

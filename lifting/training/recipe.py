@@ -136,18 +136,18 @@ class LossStep:
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         self._inputs = [given.clone() for given in inputs]
         try:
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(3):
                     self._forget_gradients()
-                    self._compute(*self._inputs).backward()
+                    self._compute(*self._inputs).backward()  # type: ignore[no-untyped-call]
             torch.cuda.current_stream().wait_stream(stream)
             self._forget_gradients()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 loss = self._compute(*self._inputs)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             self._graph, self._loss = graph, loss.detach()
         except RuntimeError as error:
             print(f"no graph is recorded: {error}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gridpose.core import PARENTS
+from gridpose.core import NUM_JOINTS, PARENTS
 from gridpose.lifting.forward import lift_steady
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
@@ -30,7 +30,7 @@ def to_learn_from(windows: SyntheticWindows) -> tuple[Tensor, ...]:
 
     def rays(keypoints_px: Tensor) -> Tensor:
         seen = rays_of(keypoints_px.flatten(0, 1), sizes, DEFAULT_FOV_DEGREES)
-        return seen.unflatten(0, (batch, frames))
+        return seen.view(batch, frames, NUM_JOINTS, 3)
 
     view = steady_view(rays(windows.keypoints_px)[..., :2], windows.valid)
     exact = view.of(rays(windows.exact_px))
