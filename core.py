@@ -5,6 +5,7 @@ This module sits at the bottom of the import graph, so it needs NumPy and nothin
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -50,6 +51,18 @@ MIRRORED: Final = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 """Index of each joint's counterpart on the other side of the body."""
 
 NUM_JOINTS: Final = 17
+
+SHIPPED_LIFTERS: Final = ("default", "default-frame")
+"""Lifters that come with the package: one that sees time, and its part that sees single frames."""
+
+
+def may_have_gpu() -> bool:
+    """Whether there can be a CUDA device, told without torch: by its driver's library."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def usable_cores() -> int:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gridpose.core import GridposeError, InputError
-from gridpose.detectors.openvino_engine import Engine, EnginePrecision, import_openvino
+from gridpose.openvino_engine import Engine, EnginePrecision, import_openvino
 from gridpose.storage import cache_dir, file_sha256, sha256
 
 _FORMAT: Final = 1

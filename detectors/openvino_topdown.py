@@ -11,7 +11,11 @@ import filelock
 
 from gridpose.core import InputError, MissingError
 from gridpose.detectors.bf16_check import Agreement, compare, remember, remembered
-from gridpose.detectors.openvino_engine import (
+from gridpose.detectors.openvino_network import Converted, OpenVINONetwork, converted
+from gridpose.detectors.options import EngineName
+from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.devices import PrecisionChoice
+from gridpose.openvino_engine import (
     INSTALL,
     EnginePrecision,
     import_openvino,
@@ -19,10 +23,6 @@ from gridpose.detectors.openvino_engine import (
     processor,
     processor_has_bf16,
 )
-from gridpose.detectors.openvino_network import Converted, OpenVINONetwork, converted
-from gridpose.detectors.options import EngineName
-from gridpose.detectors.topdown import TopDownNetwork
-from gridpose.devices import PrecisionChoice
 from gridpose.storage import sha256
 
 _PRECISIONS: Final[tuple[EnginePrecision, EnginePrecision]] = ("fp32", "bf16")

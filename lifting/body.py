@@ -36,8 +36,13 @@ def to_mean_size(poses: Tensor) -> Tensor:
     It is at most 1.25 and at least 0.8.
     """
     parents, lengths = _skeleton(poses.device, poses.dtype)
-    bones = (poses - poses.index_select(1, parents))[:, 1:].norm(dim=-1)
-    ratios = bones / lengths
-    size = ratios.quantile(_QUANTILE, dim=1).clamp(1 / _LARGEST_CHANGE, _LARGEST_CHANGE)
+    bones = (poses - poses.index_select(1, parents))[:, 1:]
+    # Divided before the norm is taken: OpenVINO 2026.4 computes the other order wrongly.
+    ratios = (bones / lengths[:, None]).norm(dim=-1)
+    # Not Tensor.quantile, which OpenVINO lacks.
+    place = _QUANTILE * (ratios.shape[1] - 1)
+    ordered = ratios.sort(dim=1).values
+    below, above = ordered[:, int(place)], ordered[:, int(place) + 1]
+    size = torch.lerp(below, above, place % 1).clamp(1 / _LARGEST_CHANGE, _LARGEST_CHANGE)
     scaled: Tensor = poses / size[:, None, None]
     return scaled

@@ -25,7 +25,7 @@ _ENDS = [joint for limb in _LIMBS for joint in limb]
 
 # Metres across the trunk (and to the front), and along it, by which a detector's idea of a joint
 # differs from Human3.6M's, from person to person.
-_OFFSETS = {
+JOINT_OFFSETS = {
     "hip": (0.02, 0.03), "right_hip": (0.03, 0.04), "right_knee": (0.027, 0.034),
     "right_ankle": (0.030, 0.040), "spine": (0.02, 0.03), "thorax": (0.02, 0.025),
     "nose": (0.015, 0.035), "head": (0.02, 0.035), "right_shoulder": (0.03, 0.03),
@@ -69,7 +69,7 @@ class ErrorModel:
         self.generator = generator
         left = [name.startswith("left_") for name in JOINT_NAMES]
         self._left = torch.tensor(left, device=generator.device)[:, None]
-        sizes = [_OFFSETS[name.replace("left_", "right_")] for name in JOINT_NAMES]
+        sizes = [JOINT_OFFSETS[name.replace("left_", "right_")] for name in JOINT_NAMES]
         across, along = torch.tensor(sizes, device=generator.device).unbind(1)
         self._offsets = torch.stack((across, along, across), dim=1) * errors.offsets
 

@@ -263,10 +263,12 @@ class GridAttention(nn.Module):
         self.fc = nn.Conv2d(channels, hidden, 1, bias=False)
         self.bn = nn.BatchNorm2d(hidden)
         self.position_fc = nn.Conv2d(hidden, TAPS * shape[0] * shape[1], 1)
-        nn.init.kaiming_normal_(self.fc.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.kaiming_normal_(self.position_fc.weight, mode="fan_out", nonlinearity="relu")
         assert self.position_fc.bias is not None
-        nn.init.zeros_(self.position_fc.bias)
+        # Where there is nothing to fill, PyTorch would import its compiler: a second, for shapes.
+        if not self.fc.weight.is_meta:
+            nn.init.kaiming_normal_(self.fc.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(self.position_fc.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(self.position_fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         # On one pooled cell a 1x1 convolution is a matrix product, and several times faster as one.

@@ -1,13 +1,11 @@
-"""The predictor: NumPy keypoints in, NumPy poses out, around a lifting network."""
+"""The predictor: NumPy keypoints in, NumPy poses out, around the lifting networks."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +17,23 @@ from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, UsageErr
 from gridpose.devices import AUTOCAST, Precision, resolve_device
 from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
+from gridpose.lifting.forward import LiftWindows
 from gridpose.lifting.layers import PaddingModes
 from gridpose.lifting.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
 from gridpose.lifting.published import read_published
+from gridpose.lifting.sequences import lift_keypoints, seen_joints
+from gridpose.lifting.shipped import SHIPPED, shipped_weights, weights_sha256
+from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, read_temporal
 
-SHIPPED = "default"
 _PARALLEL_BATCH = 256
 
 
 class Lifter:
-    """Lifts 2D keypoints of single frames to 3D.
+    """Lifts 2D keypoints to 3D, of single frames or, with ``temporal``, of sequences.
 
-    Joints are Human3.6M-17 throughout. A lifter is stateless: poses do not influence each other.
+    Joints are Human3.6M-17 throughout. A lifter is stateless: what it lifts does not influence
+    what it lifts later.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class Lifter:
         name: str = "unnamed",
         weights_sha256: str = "",
         notices: Sequence[str] = (),
+        temporal: TemporalCheckpoint | None = None,
     ) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint, self.temporal = checkpoint, temporal
         self.name, self.weights_sha256 = name, weights_sha256
         self.notices = list(notices)
         self.device = torch.device(device)
@@ -58,6 +61,19 @@ class Lifter:
         self.network = checkpoint.build().to(self.device)
         if self.device.type == "cuda":
             self.network.freeze(AUTOCAST.get(precision, torch.float32))
+        self._windows: LiftWindows | None = None
+        if temporal is not None:
+            if checkpoint.normalisation != "person":
+                raise ValueError("only keypoints in person normalisation can be seen over time")
+            sees_time = temporal.build().to(self.device)
+            if self.device.type == "cuda":
+                sees_time.freeze(AUTOCAST.get(precision, torch.float32))
+            self._windows = LiftWindows(self.network, sees_time)
+
+    @property
+    def sees_time(self) -> bool:
+        """Whether what comes before and after a frame changes how it is lifted."""
+        return self._windows is not None
 
     @property
     def fov_degrees(self) -> float:
@@ -124,6 +140,54 @@ class Lifter:
             poses[index] = lifted.cpu().numpy()
         return poses
 
+    def lift_sequence(
+        self,
+        keypoints_px: ArrayLike,
+        image_size: ArrayLike,
+        confidence: ArrayLike | None = None,
+        fps: float = 30.0,
+        fov_degrees: float | None = None,
+    ) -> FloatArray:
+        """Lift one person's keypoints over time.
+
+        A lifter that sees time uses about a second before and after each frame, and lifts joints
+        that are not seen, too; others lift the frames in which all joints are seen one by one.
+
+        Args:
+            keypoints_px: (T, 17, 2) pixels, as in :meth:`lift`; joints that are not finite are
+                unseen.
+            image_size: (2,) width, height in pixels.
+            confidence: (T, 17) in [0, 1]; 0 is unseen. All 1 if not given.
+            fps: frames per second.
+            fov_degrees: horizontal field of view of the lens, if known.
+
+        Returns:
+            (T, 17, 3) float32 as of :meth:`lift`. Frames without any seen joint are NaN.
+
+        Raises:
+            InputError: other shapes, or a size that is not positive.
+            UsageError: no lens has this field of view, or a rate that is not positive.
+        """
+        if not self.sees_time:
+            keypoints, rated = seen_joints(keypoints_px, confidence)
+            keypoints[rated == 0] = np.nan
+            return self.lift(keypoints, image_size, fov_degrees)
+        fov = self.fov_degrees if fov_degrees is None else fov_degrees
+        return lift_keypoints(self.lift_windows, keypoints_px, image_size, confidence, fps, fov)
+
+    @torch.inference_mode()
+    def lift_windows(self, flat: FloatArray, confidence: FloatArray) -> FloatArray:
+        """What :class:`gridpose.lifting.sequences.SequenceStream` wants of a lifter.
+
+        Raises:
+            UsageError: this one sees no time.
+        """
+        if self._windows is None:
+            raise UsageError(f"{self.name}: lifts single frames only")
+        with self._arithmetic(flat.shape[0] * flat.shape[1]):
+            poses: Tensor = self._windows(self._tensor(flat), self._tensor(confidence))
+        return poses.float().cpu().numpy()
+
     def lift_normalized(self, keypoints: ArrayLike, *, flip_test: bool = False) -> FloatArray:
         """Network and grid transforms alone: ``(N, 17, 2)`` normalised -> ``(N, 17, 3)`` metres.
 
@@ -151,19 +215,25 @@ class Lifter:
     def _network(self, keypoints: Tensor, flip_test: bool) -> Tensor:
         if flip_test:
             keypoints = torch.cat((keypoints, mirror(keypoints)))
+        with self._arithmetic(len(keypoints)):
+            poses = self.network.lift(keypoints).float()
+        if flip_test:
+            seen, mirrored = poses.chunk(2)
+            poses = (seen + mirror(mirrored)) / 2
+        return poses
+
+    @contextmanager
+    def _arithmetic(self, poses: int) -> Iterator[None]:
+        """The types and threads to lift so many poses with."""
         with (
             torch.autocast(
                 self.device.type,
                 dtype=AUTOCAST.get(self.precision),
                 enabled=self.precision != "fp32",
             ),
-            _threads(1 if len(keypoints) < _PARALLEL_BATCH else None),
+            _threads(1 if poses < _PARALLEL_BATCH else None),
         ):
-            poses = self.network.lift(keypoints).float()
-        if flip_test:
-            seen, mirrored = poses.chunk(2)
-            poses = (seen + mirror(mirrored)) / 2
-        return poses
+            yield
 
 
 def mirror(joints: Tensor) -> Tensor:
@@ -233,7 +303,9 @@ def load_lifter(
     grid_shape: tuple[int, int] | None = None,
     batch_size: int = 1024,
 ) -> Lifter:
-    """Load the shipped lifter (``default``), a safetensors file or a published ``.pth.tar``.
+    """Load a shipped lifter, a safetensors file or a published ``.pth.tar``.
+
+    ``default`` sees time, ``default-frame`` is the same without that.
 
     Nothing in a file is executed. What a published checkpoint does not say is assumed as the
     specification of the published models has it; ``Lifter.notices`` says what.
@@ -252,14 +324,11 @@ def load_lifter(
         InputError: not a lifter checkpoint.
         UsageError: options that do not go together.
     """
-    shipped = str(name_or_file) == SHIPPED
     notices: list[str] = []
-    with ExitStack() as stack:
-        file = (
-            stack.enter_context(as_file(files("gridpose.lifting") / "weights/default.safetensors"))
-            if shipped
-            else Path(name_or_file)
-        )
+    temporal = None
+    with shipped_weights(str(name_or_file)) as shipped:
+        files = shipped or [Path(name_or_file)]
+        file = files[0]
         _check_overrides(file, padding_mode, temperature, grid_shape)
         if is_safetensors(file) or file.suffix == ".safetensors":
             checkpoint = read_checkpoint(file)
@@ -271,7 +340,9 @@ def load_lifter(
                 temperature=temperature,
                 grid_shape=grid_shape,
             )
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if len(files) > 1:
+            temporal = read_temporal(files[1])
+        digest = weights_sha256(files)
     network = checkpoint.network
     for name, wanted, found in (
         ("lifting model", kind, network.kind),
@@ -283,7 +354,7 @@ def load_lifter(
         network = replace(network, padding_mode=padding_mode)
     if temperature is not None:
         network = replace(network, temperature=temperature)
-    name = SHIPPED if shipped else file.name
+    name = str(name_or_file) if shipped else file.name
     try:
         return Lifter(
             replace(checkpoint, network=network),
@@ -293,6 +364,7 @@ def load_lifter(
             name,
             digest,
             notices,
+            temporal,
         )
     except ValueError as error:
         raise InputError(f"{file}: weights do not fit the architecture ({error})") from error

@@ -199,7 +199,7 @@ class LiftingNetwork(nn.Module):
             return poses
         height, width = self.config.grid_shape
         cells = self._cells(x.flatten(2).transpose(1, 2))
-        return cells.transpose(1, 2).reshape(len(x), 3, height, width)
+        return cells.transpose(1, 2).reshape(-1, 3, height, width)
 
     def lift(self, keypoints: Tensor) -> Tensor:
         """Normalised keypoints ``(B, 17, 2)`` -> poses ``(B, 17, 3)`` in metres.
@@ -243,7 +243,9 @@ class LiftingNetwork(nn.Module):
 
     def _cells(self, x: Tensor) -> Tensor:
         """``(B, cells, 2)`` -> ``(B, cells, 3)``."""
-        alone = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        jit: Any = torch.jit
+        seen_by_tracer = torch.compiler.is_compiling() or jit.is_tracing()
+        alone = not (self.training or torch.is_grad_enabled() or seen_by_tracer)
         if alone and x.device.type == "cpu" and len(x) > _CPU_CHUNK:
             # Poses do not influence each other, and small chunks stay in the processor's cache.
             return torch.cat([self._through(chunk) for chunk in torch.split(x, _CPU_CHUNK)])

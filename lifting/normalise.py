@@ -70,9 +70,9 @@ def view_rotation(bearing: Tensor) -> Tensor:
     ``rotation @ p`` is a point in the turned camera.
     """
     forward = torch.nn.functional.normalize(bearing, dim=-1)
-    down = torch.zeros_like(forward)
-    down[:, 1] = 1
-    right = torch.nn.functional.normalize(torch.linalg.cross(down, forward), dim=-1)
+    x, _, z = forward.unbind(-1)
+    right = torch.stack((z, torch.zeros_like(z), -x), -1)  # down x forward
+    right = torch.nn.functional.normalize(right, dim=-1)
     return torch.stack((right, torch.linalg.cross(forward, right), forward), dim=1)
 
 
@@ -84,13 +84,30 @@ def normalise_person(keypoints_px: Tensor, image_size: Tensor, fov_degrees: floa
     The size is the root mean square distance of the joints from their centroid, in which one
     outstretched arm or one misplaced joint counts for little.
     """
+    return view_of_person(rays_of(keypoints_px, image_size, fov_degrees))
+
+
+def rays_of(keypoints_px: Tensor, image_size: Tensor, fov_degrees: float) -> Tensor:
+    """Directions ``(N, 17, 3)`` in camera axes, z 1, in which pixels ``(N, 17, 2)`` are seen."""
     size = image_size.to(keypoints_px)
     focal = focal_from_fov(size, fov_degrees)[:, None, None]
-    rays = torch.nn.functional.pad((keypoints_px - size[:, None] / 2) / focal, (0, 1), value=1.0)
+    return torch.nn.functional.pad((keypoints_px - size[:, None] / 2) / focal, (0, 1), value=1.0)
+
+
+def view_of_person(rays: Tensor) -> Normalised:
+    """What a camera turned to the trunk sees of rays ``(N, 17, 3)``, in RMS sizes of the person."""
     rotation = view_rotation((rays[:, 0] + rays[:, 8]) / 2)
-    turned = rays @ rotation.transpose(1, 2)
-    # A wildly wrong joint may lie beside or behind the turned camera; keep its image finite.
-    flat = turned[..., :2] / turned[..., 2:].clamp(min=0.05)
-    spread = flat - flat.mean(dim=1, keepdim=True)
-    scale = spread.square().sum(-1).mean(-1).sqrt().clamp(min=1e-6)
-    return Normalised(flat / scale[:, None, None], rotation.transpose(1, 2))
+    flat = onto_image(rays @ rotation.transpose(1, 2))
+    return Normalised(flat / rms_size(flat)[:, None, None], rotation.transpose(1, 2))
+
+
+def onto_image(points: Tensor) -> Tensor:
+    """Projection ``(..., 2)`` of points ``(..., 3)`` in camera axes; focal length 1."""
+    # A wildly wrong joint may lie beside or behind a turned camera; keep its image finite.
+    return points[..., :2] / points[..., 2:].clamp(min=0.05)
+
+
+def rms_size(flat: Tensor) -> Tensor:
+    """Root mean square distance ``(...)`` of joints ``(..., 17, 2)`` from their centroid."""
+    spread = flat - flat.mean(dim=-2, keepdim=True)
+    return spread.square().sum(-1).mean(-1).sqrt().clamp(min=1e-6)

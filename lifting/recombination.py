@@ -351,13 +351,13 @@ class Recombiner:
         local = self._local.view(-1, 3).index_select(0, flat.flatten()).view(*flat.shape, 3)
         if noise is not None:
             steady = local[:, self._limited]
-            moved = _turn(steady, noise)
+            moved = rotate_a_little(steady, noise)
             within = self._limits.limbs_within(moved)
             local[:, self._limited] = torch.where(within[..., None], moved, steady)
         return self._frames.to_world(local, self._world.index_select(0, source[:, _ORIENTATION]))
 
 
-def _turn(vectors: Tensor, turns: Tensor) -> Tensor:
+def rotate_a_little(vectors: Tensor, turns: Tensor) -> Tensor:
     """Rotate by small rotation vectors in radians (Cayley's map: exactly a rotation)."""
     half = turns / 2
     cross = torch.linalg.cross(half, vectors)

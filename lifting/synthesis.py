@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, InputError
+from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, AnyArray, FloatArray, InputError
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.bone_directions import TiltOptions, assemble, tilt
 from gridpose.lifting.detector_errors import DetectorErrors, ErrorModel
@@ -88,27 +88,73 @@ class PoseBank:
         Raises:
             InputError: a file lacks an array or has another shape.
         """
-        directions, kinds = [], []
-        for file in files:
-            with np.load(file, allow_pickle=False) as data:
-                try:
-                    positions, clip = data["positions"], data["clip"]
-                    actions = data["action"]
-                except KeyError as error:
-                    raise InputError(f"{file}: no array {error}") from error
-            if positions.ndim != 3 or positions.shape[1:] != (NUM_JOINTS, 3):
-                raise InputError(f"{file}: positions must be (N, 17, 3), got {positions.shape}")
-            bones = positions - positions[:, np.maximum(PARENTS, 0)]
-            length = np.linalg.norm(bones, axis=-1, keepdims=True)
-            directions.append((bones / np.maximum(length, 1e-6)).astype(np.float32))
-            kinds.append(np.char.partition(actions, ", performed wrongly")[:, 0][clip])
-        bones = torch.from_numpy(np.concatenate(directions)).to(device)
-        kind = np.concatenate(kinds)
-        _, number, size = np.unique(kind, return_inverse=True, return_counts=True)
+        captured = [read_motion(file) for file in files]
+        return cls.from_poses(
+            np.concatenate([each.positions for each in captured]),
+            [name for each in captured for name in each.kinds],
+            device,
+        )
+
+    @classmethod
+    def from_poses(
+        cls, positions: FloatArray, kinds: Sequence[str], device: torch.device
+    ) -> PoseBank:
+        """From poses (N, 17, 3), metres, z up, and the kind of movement of each."""
+        bones = positions - positions[:, np.maximum(PARENTS, 0)]
+        length = np.linalg.norm(bones, axis=-1, keepdims=True)
+        unit = (bones / np.maximum(length, 1e-6)).astype(np.float32)
+        directions = torch.from_numpy(unit).to(device)
+        names = {name: number for number, name in enumerate(dict.fromkeys(kinds))}
+        number = np.array([names[name] for name in kinds])
+        size = np.bincount(number)
         by_kind = torch.from_numpy((size**0.3 / size)[number]).to(device)
-        by_rarity = density(bones).double() ** -0.75
-        chair = torch.from_numpy(np.char.startswith(kind, "sit to stand")).to(device)
-        return cls(bones, by_kind / by_kind.sum() + by_rarity / by_rarity.sum(), chair)
+        by_rarity = density(directions).double() ** -0.75
+        sitting = np.array([name.startswith("sit to stand") for name in names])[number]
+        return cls(
+            directions,
+            by_kind / by_kind.sum() + by_rarity / by_rarity.sum(),
+            torch.from_numpy(sitting).to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion capture: ``positions`` (N, 17, 3) metres, z up; the rest is of each pose.
+
+    ``kinds`` of movement, ``clip`` and ``frame`` (N,) numbers, ``fps`` (N,).
+    """
+
+    positions: FloatArray
+    kinds: list[str]
+    clip: AnyArray
+    frame: AnyArray
+    fps: FloatArray
+
+
+def read_motion(file: Path) -> Motion:
+    """Read a motion capture ``.npz`` file; one without frame numbers has them in order.
+
+    Raises:
+        InputError: the file lacks an array or has another shape.
+    """
+    with np.load(file, allow_pickle=False) as data:
+        try:
+            positions, clip = data["positions"], data["clip"]
+            actions = data["action"]
+        except KeyError as error:
+            raise InputError(f"{file}: no array {error}") from error
+        frame = data["frame"] if "frame" in data else np.arange(len(clip))
+        fps = data["fps"] if "fps" in data else np.full(len(actions), 30.0)
+    if positions.ndim != 3 or positions.shape[1:] != (NUM_JOINTS, 3):
+        raise InputError(f"{file}: positions must be (N, 17, 3), got {positions.shape}")
+    kinds = [str(action).partition(", performed wrongly")[0] for action in actions]
+    return Motion(
+        positions.astype(np.float32),
+        [kinds[number] for number in clip],
+        clip,
+        frame,
+        fps[clip].astype(np.float32),
+    )
 
 
 def density(directions: Tensor, radius: float = 0.1, sample: int = 4000) -> Tensor:
@@ -149,17 +195,18 @@ class Synthesiser:
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
-    def _bodies(self, count: int) -> Tensor:
-        """World poses ``(count, 17, 3)``, z up, hip at the origin."""
-        sides = list(MIRRORED)
+    def lengths(self, count: int) -> Tensor:
+        """Bone lengths ``(count, 17)`` in metres of bodies of the mean size."""
         variation = self._normal(count, NUM_JOINTS)
-        variation = (variation + variation[:, sides]) / math.sqrt(2)  # bodies are symmetric
+        variation = (variation + variation[:, list(MIRRORED)]) / math.sqrt(2)  # sides are alike
         lengths = variation.new_tensor(BONE_LENGTHS) * (
             1 + self.options.proportion_sigma * variation.clamp(-3, 3)
         )
         # One image does not tell how tall somebody is: only proportions vary.
-        lengths = lengths * (sum(BONE_LENGTHS) / lengths.sum(1, keepdim=True))
+        return lengths * (sum(BONE_LENGTHS) / lengths.sum(1, keepdim=True))
 
+    def directions(self, count: int, lengths: Tensor) -> Tensor:
+        """Bone directions ``(count, 17, 3)`` of recombined poses, z up."""
         drawn = self.bank.draw((1 + _DONORS) * count, self.generator)
         # The second half of the recombiner's poses are the mirror images of the first.
         drawn = drawn + len(self.bank) * (self._uniform(len(drawn)) < 0.5)
@@ -167,9 +214,15 @@ class Synthesiser:
         made = self._recombiner.recombine(
             poses, torch.stack(donors), lengths, self.options.recombination, self.generator
         )
-        return assemble(tilt(made.directions, self.options.tilt, self.generator), lengths)
+        return made.directions
 
-    def _views(self, count: int) -> Tensor:
+    def _bodies(self, count: int) -> Tensor:
+        """World poses ``(count, 17, 3)``, z up, hip at the origin."""
+        lengths = self.lengths(count)
+        directions = self.directions(count, lengths)
+        return assemble(tilt(directions, self.options.tilt, self.generator), lengths)
+
+    def views(self, count: int) -> Tensor:
         """World to camera rotations ``(count, 3, 3)``."""
         options = self.options
         yaw = self._uniform(count, -math.pi, math.pi)
@@ -184,25 +237,31 @@ class Synthesiser:
         rolled = torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1), dim=-1)
         return rolled.reshape(count, 3, 3) @ view_rotation(forward) @ to_down
 
-    def batch(self, count: int) -> SyntheticBatch:
-        """Draw ``count`` poses with their 2D keypoints."""
-        options = self.options
-        poses = self._bodies(count) @ self._views(count).transpose(1, 2)
-
-        sizes = poses.new_tensor(_FRAME_SIZES)
+    def lenses(self, count: int) -> tuple[Tensor, Tensor]:
+        """Frame sizes ``(count, 2)`` and focal lengths ``(count,)``, pixels."""
+        sizes = self.bank.directions.new_tensor(_FRAME_SIZES)
         choice = torch.randint(
             len(_FRAME_SIZES), (count,), generator=self.generator, device=self.device
         )
         size = sizes[choice]
-        fov = torch.deg2rad(self._uniform(count, *options.fov))
-        focal = 0.5 * size[:, 0] / torch.tan(fov / 2)
-        near, far = (math.log(value) for value in options.distance)
+        fov = torch.deg2rad(self._uniform(count, *self.options.fov))
+        return size, 0.5 * size[:, 0] / torch.tan(fov / 2)
+
+    def roots(self, count: int, size: Tensor, focal: Tensor, nearest: Tensor) -> Tensor:
+        """Where hips are, ``(count, 3)`` metres; ``nearest`` (count,) is the least z of a pose."""
+        near, far = (math.log(value) for value in self.options.distance)
         depth = self._uniform(count, near, far).exp()
-        depth = torch.maximum(depth, 0.9 - poses[..., 2].amin(1))
+        depth = torch.maximum(depth, 0.9 - nearest)
         reach = torch.stack(
             (self._uniform(count, -0.45, 0.45), self._uniform(count, -0.35, 0.35)), -1
         )
-        root = torch.cat((reach * size / focal[:, None] * depth[:, None], depth[:, None]), -1)
+        return torch.cat((reach * size / focal[:, None] * depth[:, None], depth[:, None]), -1)
+
+    def batch(self, count: int) -> SyntheticBatch:
+        """Draw ``count`` poses with their 2D keypoints."""
+        poses = self._bodies(count) @ self.views(count).transpose(1, 2)
+        size, focal = self.lenses(count)
+        root = self.roots(count, size, focal, poses[..., 2].amin(1))
         seen = poses + root[:, None]
         found, noisy = self._errors.misplace(seen)
         keypoints = found[..., :2] / found[..., 2:] * focal[:, None, None] + size[:, None] / 2

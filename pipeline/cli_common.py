@@ -51,7 +51,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 LifterFile = Annotated[
-    str, typer.Option("--lifter", help="default, a .safetensors file or a published .pth.tar.")
+    str,
+    typer.Option(
+        "--lifter",
+        help="default, default-frame (frame by frame), a .safetensors or published .pth.tar file.",
+    ),
 ]
 Precision = Annotated[PrecisionName, typer.Option(help="fp16 and bf16 need a GPU.")]
 DataRoot = Annotated[

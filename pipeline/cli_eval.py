@@ -124,7 +124,7 @@ def _check_paths(
     load: str, folder: Path, split: str, csv: Path | None, plot: Path | None, overwrite: bool
 ) -> None:
     """Find out before any work whether everything is there and the results can be written."""
-    from gridpose.core import MissingError, UsageError
+    from gridpose.core import SHIPPED_LIFTERS, MissingError, UsageError
     from gridpose.pipeline.outputs import check_output
 
     if plot is not None and plot.suffix.lower() not in _PLOT_SUFFIXES:
@@ -134,10 +134,10 @@ def _check_paths(
     for file in (csv, plot):
         if file is not None:
             check_output(file, overwrite)
-    if load != "default" and not Path(load).is_file():
+    if load not in SHIPPED_LIFTERS and not Path(load).is_file():
         raise MissingError(
             f"{load}: no such checkpoint; --load takes a .safetensors file, a published .pth.tar,"
-            " or default"
+            " default or default-frame"
         )
     if not folder.is_dir():
         raise MissingError(

@@ -99,7 +99,7 @@ def _auto() -> str:
 
 
 def _engine_cpu() -> str:
-    from gridpose.detectors.openvino_engine import INSTALL, import_openvino, processor_has_bf16
+    from gridpose.openvino_engine import INSTALL, import_openvino, processor_has_bf16
 
     try:
         release = str(import_openvino().__version__).partition("-")[0]
@@ -146,7 +146,7 @@ def _installed(package: str) -> str:
 def examine() -> list[Finding]:
     """Try everything that a run needs."""
     from gridpose.detectors.mmpose_models import INSTALL
-    from gridpose.detectors.openvino_engine import INSTALL as INSTALL_OPENVINO
+    from gridpose.openvino_engine import INSTALL as INSTALL_OPENVINO
 
     checks: list[tuple[str, Callable[[], str], str, bool]] = [
         ("python", _python, "", True),

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridpose.core import PoseTracks, UsageError
+from gridpose.core import SHIPPED_LIFTERS, PoseTracks, UsageError
 from gridpose.pipeline.exports import check_format
 from gridpose.pipeline.reader import check_readable
 from gridpose.pipeline.spool import PoseSpool
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gridpose.detectors.options import HRNetOptions
     from gridpose.devices import PrecisionChoice
     from gridpose.lifting import Lifter
+    from gridpose.lifting.converted import ConvertedLifter
     from gridpose.pipeline.gravity import GravityMode
     from gridpose.pipeline.smoothing import Smoothing
     from gridpose.pipeline.timeline import Persons
@@ -47,7 +48,7 @@ class VideoOptions:
 
     detector: str | Detector = "auto"
     hrnet: HRNetOptions | None = None
-    lifter: str | Path | Lifter = "default"
+    lifter: str | Path | Lifter | ConvertedLifter = "default"
     device: str = "auto"
     precision: PrecisionChoice = "auto"
     persons: Persons = "all"
@@ -94,7 +95,7 @@ class VideoOptions:
         if self.fov is not None and not 5 <= self.fov <= 150:
             raise UsageError(f"--fov {self.fov}: must be between 5 and 150 degrees")
         if isinstance(self.lifter, Path) or (
-            isinstance(self.lifter, str) and self.lifter != "default"
+            isinstance(self.lifter, str) and self.lifter not in SHIPPED_LIFTERS
         ):
             check_readable(Path(self.lifter))
         for file in self.save_poses:

@@ -16,9 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gridpose.core import FloatArray, ImageArray, InputError, Person, UsageError
+from gridpose.core import SHIPPED_LIFTERS, ImageArray, InputError, Person, UsageError
 from gridpose.pipeline.background import Background
 from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
@@ -39,7 +37,7 @@ from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
-    from gridpose.lifting import Lifter
+    from gridpose.pipeline.lifting_stage import LiftingStage
     from gridpose.pipeline.mender import Mender
     from gridpose.pipeline.timeline import Timeline
     from gridpose.pipeline.tracking import Observation, Tracker
@@ -68,7 +66,7 @@ class _Later:
 
     tracker: Tracker
     mender: Mender
-    lifter: Lifter
+    lifting: LiftingStage
     timeline: Timeline
 
 
@@ -226,6 +224,7 @@ class _Run:
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
         self._on_progress, self._on_detector = on_progress, on_detector
         self._layout = layout
+        self._still = isinstance(frames, ImageSource)
         self._convention: Convention | None = None
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
@@ -320,58 +319,58 @@ class _Run:
 
     def _load_later(self) -> _Later:
         """What the stages after detection need."""
-        from gridpose.devices import resolve_device, resolve_precision
-        from gridpose.lifting import load_lifter
+        from gridpose.lifting.converted import ConvertedLifter
+        from gridpose.pipeline.lifters import load_video_lifter
+        from gridpose.pipeline.lifting_stage import FrameByFrame, OverTime
         from gridpose.pipeline.mender import Mender
         from gridpose.pipeline.timeline import Timeline
         from gridpose.pipeline.tracking import Tracker
 
         options = self._options
-        # bf16 on a CPU speeds up the detector; the lifter would lose by it.
-        on_cpu = resolve_device(options.device).type == "cpu"
-        keeps_fp32 = on_cpu and options.precision == "bf16" and self.detector_name == "hrnet"
-        precision = "fp32" if keeps_fp32 else resolve_precision(options.precision)
+        chosen = options.lifter
+        if self._still and chosen == SHIPPED_LIFTERS[0]:
+            chosen = SHIPPED_LIFTERS[1]
         lifter = (
-            load_lifter(options.lifter, device=options.device, precision=precision)
-            if isinstance(options.lifter, (str, Path))
-            else options.lifter
+            load_video_lifter(chosen, options.device, options.precision, self.detector_name)
+            if isinstance(chosen, (str, Path))
+            else chosen
         )
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
         fps = float(self._frames.fps)
+        size, smoothing, repair = self._frames.size, options.smoothing, options.repair
+        lifting: LiftingStage
+        if isinstance(lifter, ConvertedLifter) or (lifter.sees_time and not self._still):
+            lifting = OverTime(lifter, size, options.fov, fps)
+            # Such a lifter tells noise and outliers from movement better than what came before it.
+            mender, mends_poses = Mender(fps, repair, "none"), False
+        else:
+            lifting = FrameByFrame(lifter, size, options.fov, smoothing != "none")
+            mender, mends_poses = Mender(fps, repair, smoothing), repair
         timeline = Timeline(
             fps,
-            self._frames.size,
-            options.smoothing,
+            size,
+            smoothing,
             options.persons,
-            options.repair,
+            mends_poses,
             options.constant_bones,
             options.gravity,
             (options.fov or lifter.fov_degrees) if options.trajectory else None,
         )
-        mender = Mender(fps, options.repair, options.smoothing)
-        return _Later(Tracker(), mender, lifter, timeline)
+        return _Later(Tracker(), mender, lifting, timeline)
 
     def _lift(self, later: _Later, batch: Sequence[_Detected], at_end: bool = False) -> None:
-        """Follow everybody in a few frames, and lift and hand on the frames that are mended."""
+        """Follow everybody in a few frames, and lift and hand on the frames that are due."""
         with self._stopwatch("lift"):
             for item in batch:
                 later.mender.add(later.tracker.update(self._observations(item.people), item.time))
-            frames = list(later.mender.finished(at_end))
-            everybody = [mended for people in frames for mended in people.values()]
-            keypoints = [mended.observation.keypoints for mended in everybody]
-            if self._options.smoothing != "none":
-                keypoints += [mended.steady for mended in everybody]
-            lifted: Iterator[tuple[FloatArray, FloatArray]] = iter(())
-            if everybody:
-                poses = later.lifter.lift(np.stack(keypoints), self._frames.size, self._options.fov)
-                lifted = zip(poses, poses[-len(everybody) :], strict=False)
-            for people in frames:
-                found = {track_id: next(lifted) for track_id in people}
+            for people in later.mender.finished(at_end):
+                later.lifting.add(people)
+            for frame in later.lifting.finished(at_end):
                 later.timeline.add(
-                    {track_id: mended.observation for track_id, mended in people.items()},
-                    {track_id: pose for track_id, (pose, _) in found.items()},
-                    {track_id: steady for track_id, (_, steady) in found.items()},
+                    {track_id: mended.observation for track_id, mended in frame.people.items()},
+                    frame.poses,
+                    frame.steady,
                 )
 
     def _observations(self, people: Sequence[Detection]) -> list[Observation]:

@@ -49,6 +49,14 @@ def lifter():
     return load_lifter()
 
 
+@pytest.fixture(scope="session")
+def frame_lifter():
+    """The shipped lifter of single frames."""
+    from gridpose.lifting import load_lifter
+
+    return load_lifter("default-frame")
+
+
 @pytest.fixture
 def fake_detector(monkeypatch):
     """A detector that finds nobody, in place of every detector that is loaded by name."""

@@ -209,10 +209,25 @@ def test_impossible_fields_of_view_are_refused(lifter: Lifter, fov: float) -> No
 
 
 def test_the_shipped_weights_are_found_by_name(lifter: Lifter) -> None:
-    shipped = importlib.resources.files("gridpose.lifting") / "weights" / "default.safetensors"
+    folder = importlib.resources.files("gridpose.lifting") / "weights"
+    frames, temporal = (
+        (folder / f"default-{part}.safetensors").read_bytes() for part in ("frame", "temporal")
+    )
     assert lifter.name == "default"
-    assert lifter.weights_sha256 == hashlib.sha256(shipped.read_bytes()).hexdigest()
+    assert lifter.sees_time
+    assert lifter.weights_sha256 == hashlib.sha256(frames + temporal).hexdigest()
     assert lifter.device == torch.device("cpu")
+    alone = load_lifter("default-frame")
+    assert alone.name == "default-frame"
+    assert not alone.sees_time
+    assert alone.weights_sha256 == hashlib.sha256(frames).hexdigest()
+    np.testing.assert_array_equal(alone.lift(PIXELS, SIZE), lifter.lift(PIXELS, SIZE))
+
+
+def test_the_shipped_weights_are_small() -> None:
+    folder = importlib.resources.files("gridpose.lifting") / "weights"
+    sizes = [len(file.read_bytes()) for file in folder.iterdir() if file.name.endswith("tensors")]
+    assert sum(sizes) <= 10_000_000
 
 
 def test_auto_takes_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

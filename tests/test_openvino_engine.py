@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
+from gridpose import openvino_engine
 from gridpose.core import InputError, MissingError
-from gridpose.detectors import openvino_engine
-from gridpose.detectors.openvino_engine import Engine, Pixels, import_openvino, processor_has_bf16
+from gridpose.openvino_engine import Engine, Pixels, import_openvino, processor_has_bf16
 
 openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
 SHAPE = (6, 5, 3)
@@ -153,7 +153,7 @@ def test_it_tells_nobody_and_prints_nothing(tmp_path):
         "import socket, sys\n"
         "def refuse(*_, **__): raise SystemExit('a connection')\n"
         "socket.socket.connect = refuse\n"
-        "from gridpose.detectors.openvino_engine import import_openvino\n"
+        "from gridpose.openvino_engine import import_openvino\n"
         "import_openvino()\n"
         "assert not any(m.startswith('openvino_telemetry') for m in sys.modules)\n"
     )

@@ -17,12 +17,12 @@ from pose_networks import (
 from gridpose.core import MissingError
 from gridpose.detectors import bf16_check, openvino_network, openvino_topdown
 from gridpose.detectors.hrnet import load_hrnet
-from gridpose.detectors.openvino_engine import processor_has_bf16
 from gridpose.detectors.openvino_network import OpenVINONetwork, converted
 from gridpose.detectors.openvino_topdown import on_openvino
 from gridpose.detectors.options import HRNetOptions
 from gridpose.detectors.pose_config import packaged_config, read_config
 from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.openvino_engine import processor_has_bf16
 from gridpose.pipeline.posefile import read_pose_file
 
 pytest.importorskip("mmpose", reason="needs mmpose")

@@ -63,7 +63,9 @@ def test_a_video_of_two_people_comes_out_whole(video, tmp_path, lifter):
     np.testing.assert_allclose(poses.frame_time, np.arange(60) * 1001 / 30000, atol=1e-3)
     first = min((0, 1), key=lambda t: poses.keypoints_2d[t, 0, 0, 0])
     np.testing.assert_allclose(poses.keypoints_2d[first, 10], walking_pair(10)[0], atol=1e-3)
-    expected = lifter.lift(poses.keypoints_2d[first], (WIDTH, HEIGHT))
+    expected = lifter.lift_sequence(
+        poses.keypoints_2d[first], (WIDTH, HEIGHT), poses.confidence[first], 30000 / 1001
+    )
     np.testing.assert_allclose(poses.poses_3d[first], expected, atol=1e-4)
     # Upright people stand on the floor with their heads up.
     assert (poses.poses_world[..., 10, 2] > 1.2).all()
@@ -136,7 +138,7 @@ def test_start_end_and_stride(video, tmp_path, lifter):
     assert result.fps == pytest.approx(30000 / 1001 / 2)
 
 
-def test_smoothing_changes_the_world_and_nothing_else(video, tmp_path, lifter):
+def test_smoothing_changes_the_world_and_nothing_else(video, tmp_path, frame_lifter):
     generator = np.random.default_rng(0)
     noise = generator.normal(0, 1.0, (60, 17, 2))
 
@@ -145,7 +147,7 @@ def test_smoothing_changes_the_world_and_nothing_else(video, tmp_path, lifter):
 
     jitter = {}
     for method in ("none", "savgol", "one-euro"):
-        result, _ = run(video, tmp_path / f"{method}.mp4", lifter, script, smoothing=method)
+        result, _ = run(video, tmp_path / f"{method}.mp4", frame_lifter, script, smoothing=method)
         poses = result.poses
         jitter[method] = np.linalg.norm(np.diff(poses.poses_world[0], axis=0), axis=-1).mean()
         np.testing.assert_allclose(poses.keypoints_2d[0, 7], script(7)[0], atol=1e-3)
@@ -255,6 +257,9 @@ class Leaning:
     def lift(self, *arguments):
         return self._lifter.lift(*arguments) @ self._turn.T
 
+    def lift_windows(self, *arguments):
+        return self._lifter.lift_windows(*arguments) @ self._turn.T
+
 
 def test_a_camera_that_looks_down(video, tmp_path, lifter):
     def script(frame):
@@ -300,3 +305,46 @@ def test_a_detector_starts_anew_with_every_video(sample_video, tmp_path):
             options = VideoOptions(detector=detector, start=start, end=start + 0.7)
             found.append(run_video(sample_video, None, options).poses.keypoints_2d)
     np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_frame_by_frame_each_pose_is_what_its_keypoints_say(video, tmp_path, frame_lifter):
+    result, _ = run(video, tmp_path / "out.mp4", frame_lifter, walking_pair)
+    for keypoints, poses in zip(result.poses.keypoints_2d, result.poses.poses_3d, strict=True):
+        expected = frame_lifter.lift(keypoints, (WIDTH, HEIGHT))
+        np.testing.assert_allclose(poses, expected, atol=1e-4)
+
+
+def test_a_lifter_that_sees_time_is_steadier(video, tmp_path, lifter, frame_lifter):
+    noise = np.random.default_rng(0).normal(0, 1.0, (60, 17, 2))
+
+    def script(frame):
+        return [body(160) + noise[frame]]
+
+    steady, nervous = (
+        run(video, tmp_path / f"{each.name}.mp4", each, script)[0].poses
+        for each in (lifter, frame_lifter)
+    )
+    np.testing.assert_array_equal(steady.keypoints_2d, nervous.keypoints_2d)
+    jitter = [
+        np.linalg.norm(np.diff(poses.poses_world[0], axis=0), axis=-1).mean()
+        for poses in (steady, nervous)
+    ]
+    assert jitter[0] < 0.5 * jitter[1]
+
+
+def test_people_who_come_go_and_return_are_lifted_as_one_sequence(video, tmp_path, lifter):
+    def script(frame):
+        return [body(100)] * (not 25 <= frame < 40) + [body(250)] * (frame >= 10)
+
+    result, _ = run(video, tmp_path / "out.mp4", lifter, script)
+    poses = result.poses
+    assert poses.present.sum(1).tolist() in ([45, 50], [50, 45])
+    assert np.isfinite(poses.poses_3d[poses.present]).all()
+    assert np.isnan(poses.poses_3d[~poses.present]).all()
+    order = np.argsort(np.nanmin(poses.keypoints_2d[:, :, 0, 0], 1))
+    first = order[0]
+    expected = lifter.lift_sequence(
+        poses.keypoints_2d[first], (WIDTH, HEIGHT), poses.confidence[first], 30000 / 1001
+    )
+    there = poses.present[first]
+    np.testing.assert_allclose(poses.poses_3d[first][there], expected[there], atol=1e-4)

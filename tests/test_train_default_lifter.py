@@ -17,7 +17,7 @@ def mocap(tmp_path):
     generator = np.random.default_rng(0)
     folder = tmp_path / "mocap"
     folder.mkdir()
-    for name in ("mocap_train", "extra_train"):
+    for name in ("mocap_train", "extra_train", "more_train"):
         np.savez(
             folder / f"{name}.npz",
             positions=generator.normal(0, 0.5, (40, 17, 3)).astype(np.float32),
@@ -41,16 +41,16 @@ def test_training_writes_a_usable_lifter_and_goes_on_where_it_stopped(mocap, tmp
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
 
-    checkpoint = read_checkpoint(out / "default.safetensors")
+    checkpoint = read_checkpoint(out / "default-frame.safetensors")
     assert checkpoint.training["steps"] == 4
-    lifter = load_lifter(out / "default.safetensors")
+    lifter = load_lifter(out / "default-frame.safetensors")
     poses = lifter.lift(np.random.default_rng(1).uniform(0, 500, (3, 17, 2)), (640, 480))
     assert np.isfinite(poses).all()
 
     again = train(mocap, out, 6)
     assert again.returncode == 0, again.stderr
     assert "goes on from step 4" in again.stdout
-    assert read_checkpoint(out / "default.safetensors").training["steps"] == 6
+    assert read_checkpoint(out / "default-frame.safetensors").training["steps"] == 6
 
 
 def test_missing_data_are_named(tmp_path):

@@ -21,6 +21,7 @@ from gridpose.storage import file_sha256
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
     from gridpose.lifting import Lifter
+    from gridpose.lifting.converted import ConvertedLifter
 
 VIDEO: Final = ".mp4"
 POSES: Final = ".npz"
@@ -92,8 +93,7 @@ class Models:
 
     def __init__(self, options: VideoOptions) -> None:
         from gridpose.detectors import load_detector
-        from gridpose.devices import resolve_precision
-        from gridpose.lifting import load_lifter
+        from gridpose.pipeline.lifters import load_video_lifter
 
         self._opened = ExitStack()
         assert isinstance(options.detector, str)
@@ -105,14 +105,8 @@ class Models:
                 hrnet=options.hrnet,
             )
         )
-        # As run_video does: half precision on a CPU is for the detector only.
-        on_cpu_only = options.precision == "bf16" and self.detector.name == "hrnet"
-        self.lifter: Lifter = (
-            load_lifter(
-                options.lifter,
-                device=options.device,
-                precision="fp32" if on_cpu_only else resolve_precision(options.precision),
-            )
+        self.lifter: Lifter | ConvertedLifter = (
+            load_video_lifter(options.lifter, options.device, options.precision, self.detector.name)
             if isinstance(options.lifter, (str, Path))
             else options.lifter
         )

@@ -1,0 +1,111 @@
+"""The loss of a network that sees time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from gridpose.core import NUM_JOINTS, PARENTS
+from gridpose.lifting.forward import lift_steady
+from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
+from gridpose.lifting.sequence_synthesis import SyntheticWindows
+from gridpose.lifting.steady_view import steady_view
+from gridpose.lifting.temporal import TemporalNetwork
+
+VELOCITY, ACCELERATION, BONES, FLAT = 1.5, 1.0, 0.3, 0.4
+"""Weights of the parts of the loss; that of positions is 1."""
+UNSEEN = 0.35
+"""How much joints count that are not seen."""
+METRES_PER_SIZE = 0.45
+"""Roughly what a person's RMS size in the image is, in metres."""
+
+
+def to_learn_from(windows: SyntheticWindows) -> tuple[Tensor, ...]:
+    """What the network sees and should answer: the arguments of :func:`temporal_error`."""
+    batch, frames = windows.within.shape
+    sizes = windows.image_size[:, None].expand(batch, frames, 2).flatten(0, 1)
+
+    def rays(keypoints_px: Tensor) -> Tensor:
+        seen = rays_of(keypoints_px.flatten(0, 1), sizes, DEFAULT_FOV_DEGREES)
+        return seen.view(batch, frames, NUM_JOINTS, 3)
+
+    view = steady_view(rays(windows.keypoints_px)[..., :2], windows.valid)
+    exact = view.of(rays(windows.exact_px))
+    return (
+        view.keypoints,
+        windows.confidence,
+        windows.valid,
+        view.travel,
+        view.size,
+        exact,
+        windows.poses @ view.to_camera,
+        windows.within,
+    )
+
+
+def temporal_error(
+    network: TemporalNetwork,
+    frames: LiftingNetwork,
+    keypoints: Tensor,
+    confidence: Tensor,
+    valid: Tensor,
+    travel: Tensor,
+    size: Tensor,
+    exact: Tensor,
+    poses: Tensor,
+    within: Tensor,
+    precision: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The loss, and the mean distance of joints in metres.
+
+    Args:
+        network: to be trained.
+        frames: the lifter of single frames.
+        keypoints, confidence, valid, travel, size: as :class:`SteadyView` has them.
+        exact: (B, T, 17, 2) keypoints without errors.
+        poses: (B, T, 17, 3) true poses in the steady cameras' axes.
+        within: (B, T) bool, frames that count.
+        precision: of the products.
+    """
+    device = keypoints.device.type
+    lift = lift_steady(frames, size, half=precision is not None)
+    with torch.autocast(device, dtype=precision, enabled=precision is not None):
+        better, answers = network(keypoints, confidence, valid, travel, lift)
+    weight = torch.where(valid, 1.0, UNSEEN) * within[..., None]
+    error = answers - poses
+    position = _mean(error, weight)
+    flat = METRES_PER_SIZE * (better - exact)
+    lengths = _bone_lengths(answers) - _bone_lengths(poses)
+    loss = (
+        position
+        + VELOCITY * _mean(*_change(error, weight))
+        + ACCELERATION * _mean(*_change(*_change(error, weight)))
+        + FLAT * (_mean(flat, weight) + VELOCITY * _mean(*_change(flat, weight)))
+        + BONES * (lengths.abs() * weight).sum() / weight.sum().clamp(min=1)
+    )
+    return loss, position.detach()
+
+
+@lru_cache(maxsize=8)
+def _parents(device: torch.device) -> Tensor:
+    return torch.tensor([max(parent, 0) for parent in PARENTS], device=device)
+
+
+def _bone_lengths(poses: Tensor) -> Tensor:
+    """(B, T, 17), 0 for the hip."""
+    bones = poses - poses.index_select(2, _parents(poses.device))
+    return (bones.square().sum(-1) + 1e-10).sqrt()
+
+
+def _change(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of consecutive frames, and their weights: both frames must count."""
+    return values[:, 1:] - values[:, :-1], torch.minimum(weight[:, 1:], weight[:, :-1])
+
+
+def _mean(vectors: Tensor, weight: Tensor) -> Tensor:
+    # A length of exactly 0 has no gradient.
+    lengths = (vectors.square().sum(-1) + 1e-10).sqrt()
+    return (lengths * weight).sum() / weight.sum().clamp(min=1)
