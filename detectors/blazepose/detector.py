@@ -189,7 +189,7 @@ def load_persons(
     Raises:
         MissingError: OpenVINO or a network is missing.
     """
-    return _finder(_load("full"), max_persons, levels, reason)
+    return _finder(_load(best_size()), max_persons, levels, reason)
 
 
 def load_blazepose(
