@@ -1,7 +1,7 @@
 """The ``gridpose`` command: a thin skin over the Python API.
 
 Everything heavy is imported inside the commands: ``gridpose --help`` must not wait for torch,
-MediaPipe or OpenCV.
+OpenVINO or OpenCV.
 """
 
 from __future__ import annotations

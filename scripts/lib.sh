@@ -10,15 +10,15 @@ set_up() {
     if [[ -z "${GRIDPOSE_VENV:-}" ]]; then "$root/scripts/setup"; fi
 }
 
-# The first Python that gridpose supports: $PYTHON, else 3.11, 3.12, 3.10, python3.
+# The first Python that gridpose supports: $PYTHON, else 3.11, 3.12, 3.13, 3.10, python3.
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-} python3.11 python3.12 python3.10 python3; do
-        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; then
+    for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.10 python3; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; then
             printf '%s\n' "$candidate"
             return
         fi
     done
-    echo "error: gridpose needs Python 3.10, 3.11 or 3.12; set PYTHON to one" >&2
+    echo "error: gridpose needs Python 3.10 to 3.13; set PYTHON to one" >&2
     return 4
 }
