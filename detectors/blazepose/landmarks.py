@@ -17,7 +17,7 @@ import numpy as np
 
 from gridpose.core import FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
-from gridpose.detectors.openvino_engine import Engine, EnginePrecision, Pixels
+from gridpose.openvino_engine import Engine, EnginePrecision, Pixels
 
 CROP: Final = 256
 KEYPOINTS: Final = 33

@@ -17,8 +17,8 @@ import numpy as np
 
 from gridpose.core import DoubleArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
-from gridpose.detectors.openvino_engine import Engine, EnginePrecision, Pixels
 from gridpose.detectors.person_boxes import overlaps
+from gridpose.openvino_engine import Engine, EnginePrecision, Pixels
 
 SIDE: Final = 224
 _OUTPUTS: Final = ("Identity", "Identity_1")  # boxes with key points, scores
