@@ -93,11 +93,11 @@ class SequenceStream:
         self._fade = round(FADE * self._step)
         self.look_ahead = self._fade + math.ceil(AHEAD * self._step)
         """Frames that must be known after those that come out."""
-        self._flat = np.empty((0, NUM_JOINTS, 2), np.float32)
-        self._confidence = np.empty((0, NUM_JOINTS), np.float32)
+        self._flat: FloatArray = np.empty((0, NUM_JOINTS, 2), np.float32)
+        self._confidence: FloatArray = np.empty((0, NUM_JOINTS), np.float32)
         self._first = 0  # the first frame kept
         self._done = 0
-        self._tail = np.empty((0, NUM_JOINTS, 3), np.float32)
+        self._tail: FloatArray = np.empty((0, NUM_JOINTS, 3), np.float32)
 
     def add(self, flat: FloatArray, confidence: FloatArray) -> None:
         """Take in the next frames: (N, 17, 2) as of :func:`flat_image`, (N, 17)."""
@@ -145,7 +145,7 @@ class SequenceStream:
         first = math.floor(start / self._step) - BACK
         end = math.ceil((stop - 1) / self._step) + AHEAD
         oldest = math.ceil(self._first / self._step - 1e-6)
-        return np.arange(max(first, oldest), min(end, last) + 1) * self._step
+        return np.arange(max(first, oldest), min(end, last) + 1).astype(np.float64) * self._step
 
     def _at(self, times: DoubleArray) -> tuple[FloatArray, FloatArray]:
         """Joints and confidence at times between frames; the nearer frame's if one is unseen."""
