@@ -9,6 +9,7 @@ from typing import Final
 from gridpose.core import MissingError, UsageError
 from gridpose.detectors import evoskeleton
 from gridpose.detectors.conventions import convention_of
+from gridpose.detectors.hrnet_presence import weights_at_hand
 from gridpose.detectors.mmpose_models import INSTALL, build_model
 from gridpose.detectors.openvino_topdown import on_openvino, why_torch
 from gridpose.detectors.options import HRNetOptions
@@ -27,21 +28,6 @@ from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
 from gridpose.devices import PrecisionChoice, resolve_device, resolve_precision
 
 _BATCH: Final = {"cpu": 8, "cuda": 64}
-
-
-def weights_at_hand() -> str | None:
-    """The best registered weights that are in the cache."""
-    at_hand = (m.name for m in MODELS.values() if m.is_top_down and is_present(m))
-    return next(at_hand, None)
-
-
-def why_unusable() -> str:
-    """Why HRNet cannot run without further ado; empty when it can be tried."""
-    if find_spec("mmpose") is None:
-        return "mmpose is not installed"
-    if weights_at_hand() is None:
-        return "no HRNet weights are there; gridpose models download hrnet-w48-coco fetches some"
-    return ""
 
 
 def load_hrnet(

@@ -68,7 +68,11 @@ class LiftWindows(nn.Module):
             confidence: (B, T, 17) in [0, 1], 0 where unseen.
         """
         valid = confidence > 0
-        view = steady_view(flat, valid)
+        device = flat.device.type
+        # In half precision directions would be off by millimetres on the way in and out.
+        with torch.autocast(device, enabled=False):
+            view = steady_view(flat, valid)
         lift = lift_steady(self.frames, view.size)
         poses: Tensor = self.network(view.keypoints, confidence, valid, view.travel, lift)[1]
-        return poses @ view.to_camera.transpose(-1, -2)
+        with torch.autocast(device, enabled=False):
+            return poses @ view.to_camera.transpose(-1, -2)

@@ -259,6 +259,12 @@ def lift(
             "halpe-26, blazepose-33 or coco-wholebody-133."
         ),
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Frames per second, where the file does not tell; says that its poses are frames."
+        ),
+    ] = None,
     lifter: LifterFile = "default",
     device: Device = "auto",
     precision: Precision = PrecisionName.fp32,
@@ -293,7 +299,7 @@ def lift(
         raise UsageError(f"{output}: the name must end in .npz")
     check_output(output, overwrite)
     loaded = load_lifter(lifter, device=device, precision=precision.value)
-    lifted = lift_file(keypoints, output, loaded, size, fov, convention)
+    lifted = lift_file(keypoints, output, loaded, size, fov, convention, fps)
     console = Console(quiet, verbose, json_output)
     for warning in lifted.warnings:
         console.warn(warning)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridpose.core import JOINT_NAMES, NUM_JOINTS, FloatArray, InputError
+from gridpose.core import JOINT_NAMES, NUM_JOINTS, FloatArray, InputError, UsageError
 from gridpose.pipeline.keypoint_input import (
     Keypoints2D,
     convention_named,
@@ -16,6 +16,7 @@ from gridpose.pipeline.keypoint_input import (
     read_keypoints,
     to_human36m,
 )
+from gridpose.pipeline.keypoint_sequences import lift_sequences, sequences_of
 from gridpose.storage import replacing
 
 if TYPE_CHECKING:
@@ -46,11 +47,15 @@ def lift_file(
     image_size: tuple[int, int] | None = None,
     fov_degrees: float | None = None,
     convention: str | None = None,
+    fps: float | None = None,
 ) -> LiftedFile:
     """Lift the keypoints of ``source`` and write ``poses_3d`` to ``target``, an ``.npz``.
 
+    Poses that follow each other in time are lifted together by a lifter that sees time: files with
+    frames of one person or of tracks, pose files, and any file if ``fps`` is given.
+
     ``poses_3d`` is (..., 17, 3) metres, hip at the origin, camera axes; poses with a joint that is
-    absent are NaN. Beside it are
+    absent are NaN, unless those before and after tell where it is. Beside it are
 
     - ``keypoints_2d`` (..., 17, 2) px: the keypoints, converted to Human3.6M-17;
     - ``confidence`` (..., 17), where the file has it, in its own scale;
@@ -68,19 +73,28 @@ def lift_file(
         fov_degrees: horizontal field of view of the lens, if known.
         convention: of the keypoints; by default as the file says, or as its kind and the number
             of keypoints suggest.
+        fps: frames per second; wins over what the file says. Poses are then frames, in order.
 
     Raises:
         InputError: not a keypoint file, no image size in it and none given, or an unknown or
             wrong convention.
-        UsageError: there is no convention of this name.
+        UsageError: there is no convention of this name, or a rate that is not positive.
     """
+    if fps is not None and not 0 < fps < np.inf:
+        raise UsageError(f"--fps {fps}: must be positive")
     asked = None if convention is None else convention_named(convention)
     data = read_keypoints(source, asked)
     warnings = doubts(data, str(source))
     keypoints, confidence = to_human36m(data)
     lead = keypoints.shape[:-2]
     size = _image_size(data, lead, image_size, source)
-    poses = lifter.lift(keypoints.reshape(-1, NUM_JOINTS, 2), size, fov_degrees)
+    flat = keypoints.reshape(-1, NUM_JOINTS, 2)
+    found = sequences_of(data, fps) if lifter.sees_time else None
+    if found is None:
+        poses = lifter.lift(flat, size, fov_degrees)
+    else:
+        rated = None if confidence is None else confidence.reshape(-1, NUM_JOINTS)
+        poses = lift_sequences(lifter, flat, rated, size, *found, fov_degrees)
     poses = poses.reshape(*lead, NUM_JOINTS, 3)
     arrays: dict[str, Any] = {
         "poses_3d": poses,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from gridpose.core import NUM_JOINTS, FloatArray
-from gridpose.pipeline.mender import Mended
+from gridpose.pipeline.mender import Mended, Mender
+from gridpose.pipeline.smoothing import Smoothing
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -185,3 +186,42 @@ class OverTime:
 
 _LEAST_CONFIDENCE = 1e-3
 """Of a joint that was found; 0 would mean that it was not."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What people go through from detection to the timeline; ``mends_poses``: and in it."""
+
+    mender: Mender
+    lifting: LiftingStage
+    mends_poses: bool
+
+
+def stages(
+    lifter: Lifter | ConvertedLifter,
+    image_size: tuple[int, int],
+    fov_degrees: float | None,
+    fps: float,
+    repair: bool,
+    smoothing: Smoothing,
+    still: bool = False,
+) -> Stages:
+    """The stages that suit a lifter.
+
+    Args:
+        lifter: what lifts.
+        image_size: width, height px.
+        fov_degrees: the lens's horizontal field of view, if known.
+        fps: rate of the frames.
+        repair: mend what the detector gets wrong.
+        smoothing: how what moves is smoothed.
+        still: it is a picture, not a video.
+    """
+    from gridpose.lifting.converted import ConvertedLifter
+
+    if isinstance(lifter, ConvertedLifter) or (lifter.sees_time and not still):
+        over_time = OverTime(lifter, image_size, fov_degrees, fps)
+        # Such a lifter tells noise and outliers from movement better than what came before it.
+        return Stages(Mender(fps, repair, "none"), over_time, mends_poses=False)
+    one_by_one = FrameByFrame(lifter, image_size, fov_degrees, smoothing != "none")
+    return Stages(Mender(fps, repair, smoothing), one_by_one, mends_poses=repair)

@@ -204,6 +204,15 @@ def filled(points: AnyArray, fps: float) -> tuple[DoubleArray, BoolArray]:
     return result, marks
 
 
+def exchanged_back(values: AnyArray, exchanges: BoolArray) -> AnyArray:
+    """What (T, 17, ...) is where sides are exchanged in the frames of (T, 2), legs and arms."""
+    result = values.copy()
+    for column, joints in enumerate((LEGS, ARMS)):
+        rows = np.flatnonzero(exchanges[:, column])[:, None]
+        result[rows, joints] = values[rows, [MIRRORED[joint] for joint in joints]]
+    return result
+
+
 def repaired(
     keypoints: FloatArray, fps: float, decided: BoolArray | None = None
 ) -> tuple[FloatArray, NDArray[np.uint8], BoolArray]:
@@ -218,13 +227,10 @@ def repaired(
         Keypoints; flags (T, 17) of :class:`Repair`; side exchanges (T, 2).
     """
     exchanges = side_exchanges(keypoints, fps, decided)
-    points = np.array(keypoints, np.float64)
+    points = exchanged_back(np.array(keypoints, np.float64), exchanges)
     flags = np.zeros(points.shape[:2], np.uint8)
     for column, joints in enumerate((LEGS, ARMS)):
-        exchanged = np.zeros(points.shape[:2], bool)
-        exchanged[:, joints] = exchanges[:, column, None]
-        points = np.where(exchanged[..., None], points[:, MIRRORED], points)
-        flags |= np.where(exchanged, np.uint8(Repair.EXCHANGED), np.uint8(0))
+        flags[:, joints] = exchanges[:, column, None] * int(Repair.EXCHANGED)
     points[outliers(points, fps, person_size(points))] = np.nan
     points, marks = filled(points, fps)
     # An outlier at the end, which nothing can be put in place of, is better than nothing.

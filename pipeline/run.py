@@ -319,10 +319,8 @@ class _Run:
 
     def _load_later(self) -> _Later:
         """What the stages after detection need."""
-        from gridpose.lifting.converted import ConvertedLifter
         from gridpose.pipeline.lifters import load_video_lifter
-        from gridpose.pipeline.lifting_stage import FrameByFrame, OverTime
-        from gridpose.pipeline.mender import Mender
+        from gridpose.pipeline.lifting_stage import stages
         from gridpose.pipeline.timeline import Timeline
         from gridpose.pipeline.tracking import Tracker
 
@@ -338,26 +336,21 @@ class _Run:
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
         fps = float(self._frames.fps)
-        size, smoothing, repair = self._frames.size, options.smoothing, options.repair
-        lifting: LiftingStage
-        if isinstance(lifter, ConvertedLifter) or (lifter.sees_time and not self._still):
-            lifting = OverTime(lifter, size, options.fov, fps)
-            # Such a lifter tells noise and outliers from movement better than what came before it.
-            mender, mends_poses = Mender(fps, repair, "none"), False
-        else:
-            lifting = FrameByFrame(lifter, size, options.fov, smoothing != "none")
-            mender, mends_poses = Mender(fps, repair, smoothing), repair
+        size = self._frames.size
+        chain = stages(
+            lifter, size, options.fov, fps, options.repair, options.smoothing, self._still
+        )
         timeline = Timeline(
             fps,
             size,
-            smoothing,
+            options.smoothing,
             options.persons,
-            mends_poses,
+            chain.mends_poses,
             options.constant_bones,
             options.gravity,
             (options.fov or lifter.fov_degrees) if options.trajectory else None,
         )
-        return _Later(Tracker(), mender, lifting, timeline)
+        return _Later(Tracker(), chain.mender, chain.lifting, timeline)
 
     def _lift(self, later: _Later, batch: Sequence[_Detected], at_end: bool = False) -> None:
         """Follow everybody in a few frames, and lift and hand on the frames that are due."""

@@ -76,6 +76,17 @@ class _History:
         self.first += count
 
 
+def steadied(poses: FloatArray, fps: float, smoothing: Smoothing, repair: bool) -> FloatArray:
+    """Poses (T, 17, 3) m, NaN where unseen: smoothed, and without outliers if ``repair``."""
+    if repair:
+        strange = outliers(poses, fps, _BODY_METRES)
+        mended, _ = filled(np.where(strange[..., None], np.nan, poses), fps)
+        # What cannot be mended stays; frames without the person stay so.
+        usable = np.isfinite(poses) & np.isfinite(mended)
+        poses = np.where(usable, mended, poses).astype(np.float32)
+    return smooth(poses, fps, smoothing)
+
+
 class Timeline:
     """Collects lifted people frame by frame and hands them out finished, in order.
 
@@ -188,13 +199,7 @@ class Timeline:
 
     def _steady(self, poses: FloatArray, history: _History) -> FloatArray:
         """Camera-axes poses (T, 17, 3), NaN where unseen, made steady."""
-        if self._repair:
-            strange = outliers(poses, self._fps, _BODY_METRES)
-            mended, _ = filled(np.where(strange[..., None], np.nan, poses), self._fps)
-            # What cannot be mended stays; frames without the person stay so.
-            usable = np.isfinite(poses) & np.isfinite(mended)
-            poses = np.where(usable, mended, poses).astype(np.float32)
-        poses = smooth(poses, self._fps, self._smoothing)
+        poses = steadied(poses, self._fps, self._smoothing, self._repair)
         if self._constant_bones:
             if history.lengths is None:
                 history.lengths = bone_lengths(poses)

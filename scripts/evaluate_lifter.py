@@ -2,14 +2,19 @@
 """Measure a lifter on a benchmark file, by family of movement, and draw where it errs most.
 
     python scripts/evaluate_lifter.py bench_test.npz --actions mocap_test.npz --sheet worst.png
+    python scripts/evaluate_lifter.py bench_temporal.npz
 
 The benchmark holds known 3D poses and what known cameras saw of them, exactly and with the errors
-of a detector. All errors are in millimetres, with the hip at the origin.
+of a detector. All errors are in millimetres, with the hip at the origin; for sequences, those of
+velocities and accelerations are in mm per frame and per frame². They are then measured of the
+lifter alone, and of all that ``gridpose video`` does to keypoints and poses.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -20,8 +25,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gridpose.core import BONES, AnyArray, GridposeError, MissingError
-from gridpose.lifting import load_lifter
+from gridpose.core import BONES, AnyArray, FloatArray, GridposeError, MissingError
+from gridpose.lifting import Lifter, load_lifter
 from gridpose.lifting.benchmark import (
     Benchmark,
     BenchmarkResult,
@@ -31,6 +36,17 @@ from gridpose.lifting.benchmark import (
     read_actions,
     read_benchmark,
 )
+from gridpose.lifting.temporal_benchmark import (
+    LiftSequence,
+    SequenceErrors,
+    measure_sequences,
+    read_sequences,
+)
+from gridpose.pipeline.cli_video_options import SmoothingName
+from gridpose.pipeline.lifting_stage import stages
+from gridpose.pipeline.smoothing import Smoothing
+from gridpose.pipeline.timeline import steadied
+from gridpose.pipeline.tracking import Observation
 from gridpose.visualize.bones import line_colour
 from gridpose.visualize.palette import Colour, Family, blend
 from gridpose.visualize.plots import save
@@ -79,6 +95,66 @@ def describe(result: BenchmarkResult) -> str:
     families["all"] = (exact.overall, noisy.overall)
     joints = {name: (exact.by_joint[name], noisy.by_joint[name]) for name in exact.by_joint}
     return f"{table('family', families)}\n\n{table('joint', joints)}"
+
+
+def as_in_video(lifter: Lifter, repair: bool, smoothing: Smoothing) -> LiftSequence:
+    """Keypoints to poses through the stages of ``gridpose video``, frame by frame."""
+
+    def lift(
+        keypoints: FloatArray, image_size: AnyArray, confidence: FloatArray, fps: float
+    ) -> FloatArray:
+        width, height = (int(side) for side in image_size)
+        chain = stages(lifter, (width, height), None, fps, repair, smoothing)
+        poses: list[FloatArray] = []
+
+        def take(at_end: bool) -> None:
+            for people in chain.mender.finished(at_end):
+                chain.lifting.add(people)
+            poses.extend(frame.steady[1] for frame in chain.lifting.finished(at_end))
+
+        for points, sure in zip(keypoints, confidence, strict=True):
+            box = np.concatenate((points.min(0), points.max(0)))
+            chain.mender.add({1: Observation(box, points, sure)})
+            take(at_end=False)
+        take(at_end=True)
+        return steadied(np.stack(poses), fps, smoothing, chain.mends_poses)
+
+    return lift
+
+
+def evaluate_sequences(
+    file: Path, lifter: Lifter, repair: bool, smoothing: Smoothing
+) -> dict[str, SequenceErrors]:
+    """Errors on a benchmark of sequences."""
+    sequences, fps = read_sequences(file)
+    video = as_in_video(lifter, repair, smoothing)
+    return {
+        "exact 2D": measure_sequences(lifter.lift_sequence, sequences, fps, exact=True),
+        "disturbed 2D": measure_sequences(lifter.lift_sequence, sequences, fps, exact=False),
+        "exact 2D, as in gridpose video": measure_sequences(video, sequences, fps, exact=True),
+        "disturbed 2D, as in gridpose video": measure_sequences(video, sequences, fps, exact=False),
+    }
+
+
+def describe_sequences(errors: dict[str, SequenceErrors]) -> str:
+    """A table."""
+    width = max(map(len, errors))
+    lines = [f"{'':<{width}}   {'MPJPE':>7} {'PA':>7} {'velocity':>9} {'acceleration':>13}"]
+    lines += [
+        f"{name:<{width}}   {each.mpjpe:7.2f} {each.pa_mpjpe:7.2f} {each.mpjve:9.2f} "
+        f"{each.acceleration:13.2f}"
+        for name, each in errors.items()
+    ]
+    return "\n".join(lines)
+
+
+def is_temporal(file: Path) -> bool:
+    """Whether a benchmark holds sequences."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "sequence.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def shade(colour: Colour) -> str:
@@ -190,7 +266,9 @@ def draw_legend(figure: Figure, left: float, level: float, kind: Input) -> None:
 
 def main(
     bench: Annotated[Path, typer.Argument(metavar="BENCH", help="a benchmark file, .npz")],
-    lifter: Annotated[str, typer.Option(help="default, or a checkpoint")] = "default",
+    lifter: Annotated[
+        str, typer.Option(help="default, default-frame, or a checkpoint")
+    ] = "default",
     actions: Annotated[
         Path | None, typer.Option(help=".npz with clip_names and action, to name families by")
     ] = None,
@@ -200,7 +278,22 @@ def main(
     sheet: Annotated[Path | None, typer.Option(help="picture of the worst poses")] = None,
     worst: Annotated[int, typer.Option(min=1, help="how many the sheet shows")] = 24,
     worst_of: Annotated[Input, typer.Option(help="which 2D the sheet is about")] = Input.noisy,
+    repair: Annotated[bool, typer.Option(help="of sequences, as gridpose video has it")] = True,
+    smoothing: Annotated[
+        SmoothingName, typer.Option(help="of sequences, as gridpose video has it")
+    ] = SmoothingName.savgol,
 ) -> None:
+    if is_temporal(bench):
+        try:
+            named = load_lifter(lifter)
+            errors = evaluate_sequences(bench, named, repair, smoothing.value)
+        except GridposeError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(error.exit_code) from error
+        figures = {name: asdict(each) for name, each in errors.items()}
+        head = {"benchmark": bench.name, "lifter": named.name}
+        print(json.dumps({**head, **figures}) if as_json else describe_sequences(errors))
+        return
     try:
         benchmark = read_benchmark(bench)
         families = benchmark.families(None if actions is None else read_actions(actions))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from fakes import standing_at
 
-from gridpose.core import JOINT_NAMES, InputError, MissingError
+from gridpose.core import JOINT_NAMES, InputError, MissingError, UsageError
 from gridpose.pipeline import lift_file
 
 SIZE = np.array([1920, 1080])
@@ -98,7 +98,7 @@ def test_no_poses(source, target, lifter):
     assert lift_file(source, target, lifter).shape == (0, 17, 3)
 
 
-def test_a_pose_file_can_be_lifted_again(source, target, lifter):
+def test_a_pose_file_can_be_lifted_again(source, target, frame_lifter):
     """Its keys are those of keypoints."""
     from gridpose.core import Person
     from gridpose.pipeline.spool import PoseSpool
@@ -121,9 +121,9 @@ def test_a_pose_file_can_be_lifted_again(source, target, lifter):
             ],
         )
     spool.write_npz(source, {})
-    assert lift_file(source, target, lifter).shape == (2, 4, 17, 3)
+    assert lift_file(source, target, frame_lifter).shape == (2, 4, 17, 3)
     with np.load(target) as result:
-        expected = lifter.lift(keypoints, SIZE)
+        expected = frame_lifter.lift(keypoints, SIZE)
         np.testing.assert_allclose(result["poses_3d"][:, 0], expected, atol=1e-6)
         assert np.isnan(result["poses_3d"][1, 2]).all()
 
@@ -263,3 +263,50 @@ class TestCommand:
         assert target.read_bytes() == b"mine"
         assert invoke("lift", source, "-o", target, "--overwrite").exit_code == 0
         assert target.read_bytes() != b"mine"
+
+
+def walk(frames, x=600.0):
+    """Somebody who swings arms and legs."""
+    people = []
+    for frame in range(frames):
+        person = standing_at(x + 3 * frame, 500, 200)
+        person[[3, 13], 0] += 40 * np.sin(frame / 5)
+        person[[6, 16], 0] -= 40 * np.sin(frame / 5)
+        people.append(person)
+    return np.stack(people)
+
+
+def test_frames_are_lifted_as_a_sequence(source, target, lifter):
+    keypoints = walk(50)
+    np.savez(source, keypoints_2d=keypoints, image_size=SIZE)
+    expected = lifter.lift_sequence(keypoints, SIZE, fps=25)
+    lift_file(source, target, lifter, fps=25)
+    with np.load(target) as result:
+        np.testing.assert_allclose(result["poses_3d"], expected, atol=1e-6)
+    lift_file(source, target, lifter)  # nothing says that they are frames
+    with np.load(target) as result:
+        np.testing.assert_allclose(result["poses_3d"], lifter.lift(keypoints, SIZE), atol=1e-6)
+
+
+def test_a_file_with_a_rate_holds_a_sequence_of_each_person(source, target, lifter):
+    keypoints = np.stack((walk(40), walk(40, 900.0)))
+    keypoints[1, 10:14, 4:7] = np.nan
+    confidence = np.full(keypoints.shape[:3], 0.8, np.float32)
+    np.savez(source, keypoints_2d=keypoints, image_size=SIZE, confidence=confidence, fps=30.0)
+    lifted = lift_file(source, target, lifter)
+    assert lifted.warnings == ()
+    with np.load(target) as result:
+        for person in range(2):
+            expected = lifter.lift_sequence(keypoints[person], SIZE, confidence[person])
+            np.testing.assert_allclose(result["poses_3d"][person], expected, atol=1e-6)
+        assert np.isfinite(result["poses_3d"]).all()
+
+
+@pytest.mark.parametrize("fps", [0, -5, np.nan, np.inf, (30, 30), "fast"])
+def test_rates_that_are_none(source, target, lifter, fps):
+    np.savez(source, keypoints_2d=walk(3), image_size=SIZE, fps=fps)
+    with pytest.raises(InputError, match="fps must be"):
+        lift_file(source, target, lifter)
+    if isinstance(fps, int):
+        with pytest.raises(UsageError, match="--fps"):
+            lift_file(source, target, lifter, fps=fps)

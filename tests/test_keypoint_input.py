@@ -357,6 +357,31 @@ class TestMmpose:
         assert arrays["person"].tolist() == [0, 1, 0, 1, 0]
         np.testing.assert_allclose(arrays["confidence"], 0.8)
 
+    def test_tracks_are_lifted_over_time(self, source, target, lifter):
+        first, second = human36m_people(1)[0], human36m_people(1, seed=1)[0]
+        shift = np.array((4, 0), np.float32)
+        walks = np.stack(
+            [person + shift * frame for frame in range(12) for person in (first, second)]
+        )
+        content = mmpose_video(walks)
+        for frame, entry in enumerate(content):
+            for track, person in enumerate(entry["instances"]):
+                person["track_id"] = 5 + track
+            if frame % 2:  # trackers keep no order
+                entry["instances"].reverse()
+        del content[4]
+        names = mmpose_meta(HUMAN36M_17.keypoints)
+        write(source, {"meta_info": names, "instance_info": content})
+        lift_file(source, target, lifter, SIZE, fps=25)
+        with np.load(target) as result:
+            frames, people, poses = (result[name] for name in ("frame", "person", "poses_3d"))
+        shown = walks[::2].copy()
+        shown[4] = np.nan
+        confidence = np.full((12, 17), 0.8, np.float32)
+        expected = lifter.lift_sequence(shown, SIZE, confidence, 25)
+        own = people == 5
+        np.testing.assert_allclose(poses[own], expected[frames[own] - 1], atol=1e-5)
+
     def test_the_demos_picture_and_the_inferencers_files(self, source):
         people = coco_people(4)
         contents = {
@@ -466,30 +491,30 @@ class TestMmpose:
 
 
 class TestVideoPose3D:
-    def test_own_videos(self, npz, target, lifter):
+    def test_own_videos(self, npz, target, frame_lifter):
         first, second = coco_people(4), coco_people(3, seed=1)
         positions = {"a.mp4": {"custom": [first]}, "b.mp4": {"custom": [second]}}
         sizes = {"a.mp4": {"w": 1920, "h": 1080}, "b.mp4": {"w": np.int64(640), "h": 480}}
         videopose3d(npz, positions, videos=sizes)
-        lifted = lift_file(npz, target, lifter)
+        lifted = lift_file(npz, target, frame_lifter)
         assert (lifted.shape, lifted.convention, lifted.warnings) == ((7, 17, 3), "coco-17", ())
         expected = [(1920, 1080)] * 4 + [(640, 480)] * 3
         both = converted(COCO_17, np.concatenate((first, second)))
-        arrays = assert_lifted(target, lifter, both, expected)
+        arrays = assert_lifted(target, frame_lifter, both, expected)
         assert arrays["subject"].tolist() == ["a.mp4"] * 4 + ["b.mp4"] * 3
         assert arrays["action"].tolist() == ["custom"] * 7
         assert arrays["camera"].tolist() == [0] * 7
         assert arrays["frame"].tolist() == [0, 1, 2, 3, 0, 1, 2]
 
-    def test_human36m(self, npz, target, lifter):
+    def test_human36m(self, npz, target, frame_lifter):
         views = [human36m_people(2, seed) for seed in range(8)]
         positions = {"S9": {"Walking 1": views[:4], "Photo": views[4:]}}
         videopose3d(npz, positions, "h36m", HUMAN36M_SYMMETRY)
-        lifted = lift_file(npz, target, lifter)
+        lifted = lift_file(npz, target, frame_lifter)
         assert (lifted.shape, lifted.convention) == ((16, 17, 3), "human3.6m-17")
         heights = [1002, 1002, 1000, 1000, 1000, 1000, 1002, 1002] * 2
         sizes = [(1000, height) for height in heights]
-        arrays = assert_lifted(target, lifter, np.concatenate(views), sizes)
+        arrays = assert_lifted(target, frame_lifter, np.concatenate(views), sizes)
         assert arrays["camera"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3] * 2
         assert arrays["action"].tolist() == ["Walking 1"] * 8 + ["Photo"] * 8
 
@@ -499,15 +524,25 @@ class TestVideoPose3D:
             lift_file(npz, target, lifter)
         assert lift_file(npz, target, lifter, SIZE).shape == (2, 17, 3)
 
-    def test_all_32_joints(self, npz, target, lifter):
+    def test_views_are_sequences_of_50_frames_a_second(self, npz, target, lifter):
+        views = [human36m_people(20, seed) for seed in range(4)]
+        videopose3d(npz, {"S9": {"Walking": views}}, "h36m", HUMAN36M_SYMMETRY)
+        lift_file(npz, target, lifter)
+        with np.load(target) as result:
+            for camera, view in enumerate(views):
+                expected = lifter.lift_sequence(view, result["image_size"][20 * camera], fps=50)
+                found = result["poses_3d"][20 * camera : 20 * camera + 20]
+                np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_all_32_joints(self, npz, target, frame_lifter):
         from gridpose.lifting.data.convert import STATIC_JOINTS
 
         people = human36m_people(3)
         full = np.zeros((3, 32, 2), np.float32)
         full[:, [joint for joint in range(32) if joint not in STATIC_JOINTS]] = people
         videopose3d(npz, {"me": {"x": [full]}}, "h36m", HUMAN36M_SYMMETRY)
-        lift_file(npz, target, lifter, SIZE)
-        assert_lifted(target, lifter, people)
+        lift_file(npz, target, frame_lifter, SIZE)
+        assert_lifted(target, frame_lifter, people)
 
     def test_a_third_number_is_the_confidence(self, npz):
         people = np.concatenate((coco_people(3), np.full((3, 17, 1), 0.25, np.float32)), -1)

@@ -320,7 +320,7 @@ def test_a_gpu_gets_network_and_keypoints_without_waiting(
 ) -> None:
     expected = lifter.lift(PIXELS, SIZE)
     gpu = FakeGpu(monkeypatch)
-    poses = load_lifter(device="cuda").lift(PIXELS, SIZE)
+    poses = load_lifter("default-frame", device="cuda").lift(PIXELS, SIZE)
     assert gpu.models == [torch.device("cuda")]
     assert gpu.pinned == gpu.moved == 2  # keypoints and sizes of one batch
     assert not gpu.autocasts

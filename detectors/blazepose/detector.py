@@ -79,7 +79,7 @@ class BlazePoseNetwork:
         used = Regions.from_points(hints[:, 0], hints[:, 1])
         better = Regions.from_points(seen.hints[:, 0], seen.hints[:, 1])
         off = differ(used, better, _OFF_CENTRE, _OFF_SCALE, _OFF_ANGLE)
-        return off & seen.scores.any(1)
+        return np.asarray(off & seen.scores.any(1))
 
     def _see(
         self,

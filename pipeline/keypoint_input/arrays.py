@@ -21,13 +21,15 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
     """An ``.npz`` with ``keypoints_2d`` or ``keypoints_px``, (..., K, 2) pixels.
 
     It may have ``image_size``, (2,) or one width and height for each pose, ``confidence``,
-    (..., K), and ``joint_names``, (K,). Without these names 17 keypoints are Human3.6M-17.
+    (..., K), ``joint_names``, (K,), and ``fps``, which says that the axis before the keypoints
+    is time, as in pose files. Without these names 17 keypoints are Human3.6M-17.
 
     Raises:
         InputError: not such a file.
     """
     extra: dict[str, FloatArray] = {}
     names: AnyArray | None = None
+    rate: AnyArray | None = None
     try:
         with np.load(file, allow_pickle=False) as data, np.errstate(over="ignore"):
             key = next((key for key in KEYS if key in data), None)
@@ -37,6 +39,8 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
             for name in _OPTIONAL:
                 if name in data:
                     extra[name] = np.asarray(data[name], np.float32)
+            if "fps" in data:
+                rate = np.asarray(data["fps"])
             if "joint_names" in data:
                 names = np.asarray(data["joint_names"])
     except NPZ_ERRORS as error:
@@ -57,4 +61,9 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
         raise InputError(
             f"{file}: confidence {confidence.shape} does not go with {key} {keypoints.shape}"
         )
-    return Keypoints2D(keypoints, convention, stated, confidence, size)
+    fps = None
+    if rate is not None:
+        if rate.shape != () or rate.dtype.kind not in "fiu" or not 0 < rate < np.inf:
+            raise InputError(f"{file}: fps must be one positive number")
+        fps = float(rate)
+    return Keypoints2D(keypoints, convention, stated, confidence, size, fps=fps)

@@ -34,6 +34,10 @@ class Keypoints2D:
     """(..., K): an annotator saw it; None where the file does not tell."""
     columns: Mapping[str, AnyArray] = field(default_factory=dict)
     """Where each pose of a list comes from, (N,) each: ``image_id``, ``frame``, ``person``..."""
+    track: AnyArray | None = None
+    """(N,) numbers of the sequences that poses with a ``frame`` belong to, if that is known."""
+    fps: float | None = None
+    """Frames per second, if the file tells; the last axis before the keypoints' is then time."""
 
 
 def picture_size(width: float, height: float, where: str) -> tuple[float, float]:

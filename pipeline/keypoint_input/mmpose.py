@@ -77,13 +77,18 @@ def read_mmpose(
     statement = _statement(meta_info, file)
     convention, stated = choose(file, len(poses[0]) if poses else None, asked, statement)
     count = len(convention.keypoints)
+    # Who is second in one frame may be first in the next.
+    track = np.zeros(len(people), int) if len(set(frames)) == len(people) else None
     if all("track_id" in person for _, person in people):
         ranks = [identifier(person["track_id"], f"{where}.track_id") for where, person in people]
+        track = np.unique(column(ranks), return_inverse=True)[1]
     columns = {"person": column(ranks)}
     if with_frames:
         columns["frame"] = column(frames)
     confidence = single(scores, (count,)) if len(scores) == len(poses) else None
-    return Keypoints2D(single(poses, (count, 2)), convention, stated, confidence, columns=columns)
+    return Keypoints2D(
+        single(poses, (count, 2)), convention, stated, confidence, columns=columns, track=track
+    )
 
 
 def _frames(

@@ -34,6 +34,7 @@ _SYMMETRY: Final[dict[tuple[tuple[int, ...], ...], Convention]] = {
 """Left and right keypoints."""
 _HUMAN36M_SIZES: Final = ((1000, 1002), (1000, 1000), (1000, 1000), (1000, 1002))
 """Width and height of Human3.6M's pictures, in the order of ``h36m_cameras.LENSES``."""
+_HUMAN36M_FPS: Final = 50.0
 _HUMAN36M_SUBJECTS: Final = frozenset({"S1", "S5", "S6", "S7", "S8", "S9", "S11"})
 
 
@@ -80,6 +81,8 @@ def read_videopose3d(file: Path, asked: Convention | None) -> Keypoints2D:
             "camera": np.repeat(cameras.astype(np.int64), lengths),
             "frame": np.concatenate([np.arange(length) for length in lengths]),
         },
+        track=np.repeat(np.arange(len(lengths)), lengths),
+        fps=_HUMAN36M_FPS if _is_human36m(places) else None,
     )
 
 
