@@ -23,6 +23,9 @@ WINDOW_FPS = 30.0
 CHUNK, BACK, AHEAD, FADE = 40, 16, 12, 3
 """Frames, at that rate, of a chunk, seen before and after it, and over which it fades into the
 next."""
+_SHORTEST = 15
+"""Frames of a window; where fewer are known the first and the last one stand still before and after
+them: windows of one to five frames are lifted worse than single frames."""
 _SAME_RATE = 0.04
 """Frame rates that differ by less are taken for equal."""
 _WINDOWS_AT_ONCE = 16
@@ -134,10 +137,14 @@ class SequenceStream:
             alike = list(group)
             for first in range(0, len(alike), _WINDOWS_AT_ONCE):
                 some = alike[first : first + _WINDOWS_AT_ONCE]
-                flat, rated = zip(*(self._at(times) for _, times in some), strict=True)
+                lacking = max(0, _SHORTEST - len(some[0][1]))
+                still = lacking // 2, lacking - lacking // 2
+                seen = [self._at(np.pad(times, still, mode="edge")) for _, times in some]
+                flat, rated = zip(*seen, strict=True)
                 answers = self._lift(np.stack(flat), np.stack(rated))
                 for (span, times), poses in zip(some, answers, strict=True):
-                    yield _between(np.arange(*span), times, poses)
+                    known_poses = poses[still[0] : still[0] + len(times)]
+                    yield _between(np.arange(*span), times, known_poses)
 
     def _times(self, start: int, stop: int, known: int) -> DoubleArray:
         """When, in frames, a window around frames ``start`` to ``stop`` sees them."""

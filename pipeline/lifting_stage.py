@@ -204,7 +204,6 @@ def stages(
     fps: float,
     repair: bool,
     smoothing: Smoothing,
-    still: bool = False,
 ) -> Stages:
     """The stages that suit a lifter.
 
@@ -215,11 +214,10 @@ def stages(
         fps: rate of the frames.
         repair: mend what the detector gets wrong.
         smoothing: how what moves is smoothed.
-        still: it is a picture, not a video.
     """
     from gridpose.lifting.converted import ConvertedLifter
 
-    if isinstance(lifter, ConvertedLifter) or (lifter.sees_time and not still):
+    if isinstance(lifter, ConvertedLifter) or lifter.sees_time:
         over_time = OverTime(lifter, image_size, fov_degrees, fps)
         # Such a lifter tells noise and outliers from movement better than what came before it.
         return Stages(Mender(fps, repair, "none"), over_time, mends_poses=False)

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridpose.core import SHIPPED_LIFTERS, ImageArray, InputError, Person, UsageError
+from gridpose.core import ImageArray, InputError, Person, UsageError
 from gridpose.pipeline.background import Background
 from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
@@ -224,7 +224,6 @@ class _Run:
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
         self._on_progress, self._on_detector = on_progress, on_detector
         self._layout = layout
-        self._still = isinstance(frames, ImageSource)
         self._convention: Convention | None = None
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
@@ -326,8 +325,6 @@ class _Run:
 
         options = self._options
         chosen = options.lifter
-        if self._still and chosen == SHIPPED_LIFTERS[0]:
-            chosen = SHIPPED_LIFTERS[1]
         lifter = (
             load_video_lifter(chosen, options.device, options.precision, self.detector_name)
             if isinstance(chosen, (str, Path))
@@ -337,9 +334,7 @@ class _Run:
         self.device_name = str(lifter.device)
         fps = float(self._frames.fps)
         size = self._frames.size
-        chain = stages(
-            lifter, size, options.fov, fps, options.repair, options.smoothing, self._still
-        )
+        chain = stages(lifter, size, options.fov, fps, options.repair, options.smoothing)
         timeline = Timeline(
             fps,
             size,
