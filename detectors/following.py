@@ -198,7 +198,11 @@ class Following:
         return hints
 
     def seen(
-        self, times: Sequence[float], keypoints: FloatArray, scores: FloatArray, hints: FloatArray
+        self,
+        times: Sequence[float],
+        keypoints: FloatArray,
+        scores: FloatArray,
+        hints: FloatArray | None = None,
     ) -> BoolArray:
         """Take in what was seen where people were expected.
 
@@ -206,11 +210,13 @@ class Following:
             times: T, in seconds.
             keypoints: (P, T, K, 2) px.
             scores: (P, T, K).
-            hints: (P, T, H, 2) px, where the network wants to look next.
+            hints: (P, T, H, 2) px, where the network wants to look next, if it can tell.
 
         Returns:
             (P, T): whether that is a person, and not one who is seen in another box as well.
         """
+        if hints is None:
+            hints = np.zeros((*scores.shape[:2], 0, 2), np.float32)
         for index, person in enumerate(self._people):
             for place, time in enumerate(times):
                 person.see(keypoints[index, place], scores[index, place], hints[index, place], time)

@@ -184,7 +184,8 @@ class TopDownDetector:
         self._may_be_quick = not self._may_be_quick and self._following.all_well(time)
         quick = self._quick_finder if self._may_be_quick else None
         found = (quick or self.finder).find([frame])[0]
-        self._following.found(found.boxes, time, found.hints)
+        # Hints are the finder's own network's, which need not be this one.
+        self._following.found(found.boxes, time, found.hints if self.network.hints else None)
 
     def _guessed(self, times: Sequence[float], start: int) -> int:
         """The frame before which to end looking where people will be if they go on as they do."""
@@ -207,7 +208,7 @@ class TopDownDetector:
         people = len(expected)
         boxes: FloatArray = expected.reshape(-1, 4)
         hints: FloatArray = following.expected_hints(times, network.hints)
-        hints = hints.reshape(-1, network.hints, 2)
+        hints = hints.reshape(len(boxes), network.hints, 2)
         frame_of_box = np.tile(np.arange(len(times)), people)
         seen = network.look(frames, frame_of_box.tolist(), boxes, hints)
         off = network.is_off(boxes, hints, seen)

@@ -186,7 +186,7 @@ def test_show_the_shipped_lifter(invoke):
     result = invoke("models", "show", "default")
     assert result.exit_code == 0, result.stderr
     lifter = load_lifter()
-    for text in (lifter.weights_sha256, "dgridconv, 128 channels", "1,227,142", "person"):
+    for text in (lifter.weights_sha256, "dgridconv, 192 channels", "2,713,862", "person"):
         assert text in result.stdout
     lines = result.stdout.splitlines()
     grid = lines[lines.index("handcrafted grid") + 1 :]
@@ -202,7 +202,7 @@ def test_show_as_json(invoke):
     assert answer["lifter"] == "default"
     assert answer["sha256"] == load_lifter().weights_sha256
     assert answer["normalisation"] == "person"
-    assert answer["metrics"]["exact_mpjpe"] == 31.19
+    assert answer["metrics"]["exact_mpjpe"] == 28.83
     assert answer["grid"][2] == [[1], [14], [8, 9], [11], [4]]
     assert answer["joints_without_cell"] == []
     assert answer["picture"] is None

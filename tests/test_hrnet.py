@@ -22,7 +22,7 @@ from gridpose.detectors.person_boxes import PersonBoxes
 from gridpose.detectors.pose_config import read_config
 from gridpose.detectors.registry import MODELS, weights_file
 from gridpose.detectors.topdown import TopDownNetwork
-from gridpose.detectors.topdown_detector import TopDownDetector
+from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
 from gridpose.pipeline import posefile
 
 pytest.importorskip("mmpose", reason="needs mmpose")
@@ -96,7 +96,7 @@ class Finder:
 def detector_of(everybody, **options):
     network, finder = Network(everybody), Finder(everybody)
     return (
-        TopDownDetector("test", network, finder, HUMAN36M_17, "0" * 64, **options),
+        TopDownDetector("test", WithoutHints(network), finder, HUMAN36M_17, "0" * 64, **options),
         network,
         finder,
     )
@@ -260,7 +260,9 @@ def test_dots_are_followed_through_real_crops():
     finder = Finder(lambda _: [person(0)])
     finder.find = lambda images: Finder.find(finder, [frame(0)] * len(images))
     network = TopDownNetwork(DOT_CONFIG, DotNetwork(), torch.device("cpu"))
-    detector = TopDownDetector("test", network, finder, HUMAN36M_17, "", search_seconds=1e9)
+    detector = TopDownDetector(
+        "test", WithoutHints(network), finder, HUMAN36M_17, "", search_seconds=1e9
+    )
 
     found = detector.detect(frames, [index / FPS for index in range(20)])
 
@@ -309,7 +311,7 @@ def test_what_the_file_does_not_say_is_assumed_aloud(tmp_path):
     save_random(tmp_path / "mine.pth", "td-hm_hrnet-w32_8xb64-210e_coco-256x192")
 
     with load_hrnet(options(weights=tmp_path / "mine.pth"), device="cpu") as detector:
-        assert detector.network.config.input_size == (192, 256)
+        assert detector.network.network.config.input_size == (192, 256)
 
     assert len(detector.notices) == 1
     assert "taken for td-hm_hrnet-w32_8xb64-210e_coco-256x192" in detector.notices[0]
@@ -322,7 +324,7 @@ def test_human36m_weights_of_mmpose_0_are_known_by_their_name(tmp_path):
     )
 
     with load_hrnet(options(weights=file), device="cpu") as detector:
-        assert detector.network.config.input_size == (256, 256)
+        assert detector.network.network.config.input_size == (256, 256)
 
     assert detector.convention is HUMAN36M_17
     assert detector.notices == []

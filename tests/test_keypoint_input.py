@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gridpose.core import InputError, UsageError
 from gridpose.detectors import BLAZEPOSE_33, COCO_17, CONVENTIONS, HUMAN36M_17
 from gridpose.detectors.conventions import COCO_WHOLEBODY_133, HALPE_26
+from gridpose.detectors.mmpose_models import import_mmpose
 from gridpose.pipeline import lift_file
 from gridpose.pipeline.keypoint_input import Keypoints2D, doubts, read_keypoints, to_human36m
 
@@ -406,6 +407,7 @@ class TestMmpose:
     def test_what_mmpose_itself_writes(self, source, target, lifter, video):
         """Its own functions, put together as its demo does it."""
         mmpose = pytest.importorskip("mmpose", reason="needs mmpose")
+        import_mmpose()  # without what mmpose merely imports
         json_tricks = pytest.importorskip("json_tricks", reason="needs json_tricks")
         from mmengine.structures import InstanceData
         from mmpose.datasets.datasets.utils import parse_pose_metainfo

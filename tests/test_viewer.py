@@ -356,22 +356,53 @@ def build(monkeypatch):
 
 @pytest.mark.parametrize("always", ["", "503", "404"])
 def test_the_library_is_verified(build, tmp_path, monkeypatch, always):
-    path = f"/three/-/three-{build['VERSION']}.tgz"
+    three = build["THREE"]
+    path = f"/three/-/three-{three.version}.tgz"
     served = Served(b"something else", always=always)
     with serving() as server:
         server.files[path] = served
         monkeypatch.setenv("npm_config_registry", server.address)
-        with pytest.raises(SystemExit, match=r"error: .* needs three\.js, and http"):
-            build["fetch_three"](tmp_path / "vendor")
+        with pytest.raises(build["FetchError"], match=r"http.*/three/.* cannot be fetched"):
+            build["fetch"](three, build["from_npm"], tmp_path / "vendor")
     assert len(served.requests) == (1 if always == "404" else build["ATTEMPTS"])
     assert not (tmp_path / "vendor").exists()
 
 
 def test_what_is_there_is_not_fetched_again(build, tmp_path, monkeypatch):
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
-    for name in (*build["MEMBERS"], build["STAMP"]):
-        (tmp_path / name).write_text(build["VERSION"])
-    build["fetch_three"](tmp_path)
-    (tmp_path / build["STAMP"]).write_text("0.1.0")
-    with pytest.raises(SystemExit, match="cannot be fetched"):
-        build["fetch_three"](tmp_path)
+    three = build["THREE"]
+    for name in (*three.members, three.stamp):
+        (tmp_path / name).write_text(three.version)
+    build["fetch"](three, build["from_npm"], tmp_path)
+    (tmp_path / three.stamp).write_text("0.1.0")
+    with pytest.raises(build["FetchError"], match="cannot be fetched"):
+        build["fetch"](three, build["from_npm"], tmp_path)
+
+
+def building(build, monkeypatch, without):
+    """Build with one source that cannot be had; returns what was fetched."""
+    fetched = []
+
+    def fetch(package, source):
+        if source is build[without]:
+            raise build["FetchError"]("no connection")
+        fetched.append(package.name)
+
+    command = build["BuildWithVendored"]
+    monkeypatch.setitem(command.run.__globals__, "fetch", fetch)
+    monkeypatch.setattr(command.__base__, "run", lambda self: None)
+    command.run(object.__new__(command))
+    return fetched
+
+
+def test_without_npm_the_build_goes_on_and_says_what_it_lacks(build, monkeypatch, capsys):
+    assert building(build, monkeypatch, "from_npm") == ["mediapipe"]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "gridpose models download blazepose-heavy" in said[0]
+    assert "HTML" in said[1]
+
+
+def test_without_the_detectors_networks_there_is_no_build(build, monkeypatch):
+    with pytest.raises(SystemExit, match=r"error: .*MediaPipe's networks: no connection"):
+        building(build, monkeypatch, "from_pypi")
