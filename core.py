@@ -65,6 +65,21 @@ def may_have_gpu() -> bool:
     return True
 
 
+def keep_freed_memory() -> None:
+    """Keep glibc from handing large buffers back to the kernel.
+
+    To get fresh pages for every batch or frame was half the time of a training on a CPU, and a
+    sixth of decoding.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return
+    m_trim_threshold, m_mmap_max = -1, -4
+    libc.mallopt(m_mmap_max, 0)
+    libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
 def usable_cores() -> int:
     """How many processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -49,7 +49,8 @@ def load_detector(
             ``blazepose-lite``; or ``auto``: HRNet where mmpose and weights for it are there
             already, or ``hrnet`` names some, else BlazePose. Nothing is downloaded.
         device: of HRNet: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. BlazePose runs on the CPU.
-        precision: of HRNet; ``auto`` is fp32, or bf16 on a CPU if its keypoints are the same.
+        precision: of the networks. ``auto`` is fp32, for HRNet on a CPU bf16 if its keypoints are
+            the same then. BlazePose takes bf16 only if asked for.
         max_persons: at most this many people are found in a frame.
         hrnet: further options of HRNet.
 
@@ -84,4 +85,9 @@ def load_detector(
     from gridpose.detectors.blazepose.detector import load_blazepose
 
     sizes: dict[str, Size] = {"blazepose-full": "full", "blazepose-lite": "lite"}
-    return load_blazepose(sizes.get(name), max_persons, reason=lack or reason)
+    return load_blazepose(
+        sizes.get(name),
+        max_persons,
+        precision="bf16" if precision == "bf16" else "fp32",
+        reason=lack or reason,
+    )

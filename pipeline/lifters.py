@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def load_video_lifter(
-    name: str | Path, device: str, precision: PrecisionChoice, detector: str
+    name: str | Path, device: str, precision: PrecisionChoice
 ) -> Lifter | ConvertedLifter:
-    """The lifter for videos in which ``detector`` finds people.
+    """The lifter for videos.
 
     On a CPU with OpenVINO the default lifter is converted the first time, and needs no torch
     after that.
@@ -28,7 +28,7 @@ def load_video_lifter(
     """
     on_cpu = _is_cpu(device)
     # bf16 on a CPU speeds up the detector; the lifter would lose by it.
-    if precision == "auto" or (on_cpu and precision == "bf16" and detector == "hrnet"):
+    if precision == "auto" or (on_cpu and precision == "bf16"):
         precision = "fp32"
     convertible = on_cpu and precision == "fp32" and str(name) == SHIPPED_LIFTERS[0]
     if convertible:

@@ -326,7 +326,7 @@ class _Run:
         options = self._options
         chosen = options.lifter
         lifter = (
-            load_video_lifter(chosen, options.device, options.precision, self.detector_name)
+            load_video_lifter(chosen, options.device, options.precision)
             if isinstance(chosen, (str, Path))
             else chosen
         )

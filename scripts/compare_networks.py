@@ -21,7 +21,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from gridpose.core import FloatArray
+from gridpose.core import FloatArray, keep_freed_memory
 from gridpose.lifting.benchmark import Benchmark, measure, read_benchmark
 from gridpose.lifting.lifter import mirror
 from gridpose.lifting.network import Kind, LiftingNetwork, NetworkConfig, build_network
@@ -29,7 +29,6 @@ from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, normalise
 from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
 from gridpose.lifting.training.recipe import (
     MuonAdamW,
-    keep_freed_memory,
     learning_rate,
     lift_error,
     refresh_batch_norm,

@@ -25,6 +25,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from gridpose.core import keep_freed_memory
 from gridpose.lifting.benchmark import measure, read_benchmark
 from gridpose.lifting.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from gridpose.lifting.lifter import Lifter
@@ -41,7 +42,6 @@ from gridpose.lifting.training.recipe import (
     LossStep,
     MuonAdamW,
     WeightAverage,
-    keep_freed_memory,
     learning_rate,
     lift_error,
     refresh_batch_norm,

@@ -23,6 +23,7 @@ import torch
 import typer
 from torch import Tensor
 
+from gridpose.core import keep_freed_memory
 from gridpose.lifting.checkpoint import read_checkpoint
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES
@@ -45,7 +46,6 @@ from gridpose.lifting.training.recipe import (
     LossStep,
     MuonAdamW,
     WeightAverage,
-    keep_freed_memory,
     learning_rate,
     write_whole,
 )

@@ -112,6 +112,4 @@ def test_verifying_what_is_not_there(invoke, home):
     assert all(line.startswith("blazepose") for line in lines)
     result = invoke("models", "verify", "hrnet-w32-coco")
     assert result.exit_code == 4
-    assert "hrnet-w32-coco: not here; gridpose models download hrnet-w32-coco" in (
-        result.stderr
-    )
+    assert "hrnet-w32-coco: not here; gridpose models download hrnet-w32-coco" in (result.stderr)

@@ -270,7 +270,7 @@ class TestConverted:
         program = (
             "import sys\n"
             "from gridpose.pipeline.lifters import load_video_lifter\n"
-            "lifter = load_video_lifter('default', 'cpu', 'auto', 'blazepose')\n"
+            "lifter = load_video_lifter('default', 'cpu', 'auto')\n"
             "print(type(lifter).__name__, 'torch' in sys.modules)\n"
         )
         run = [sys.executable, "-c", program]
@@ -288,7 +288,7 @@ class TestConverted:
     def test_other_lifters_stay_as_they_are(self, home):
         from gridpose.pipeline.lifters import load_video_lifter
 
-        lifter = load_video_lifter("default-frame", "cpu", "auto", "blazepose")
+        lifter = load_video_lifter("default-frame", "cpu", "auto")
         assert isinstance(lifter, Lifter)
         assert lifter.name == "default-frame"
         assert not list(home.iterdir())

@@ -29,6 +29,7 @@ from gridpose.detectors.blazepose.weights import (
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import overlaps
 from gridpose.detectors.topdown_detector import Seen, TopDownDetector
+from gridpose.openvino_engine import EnginePrecision, processor_has_bf16
 from gridpose.storage import sha256
 
 _MIN_PRESENCE: Final = 0.3
@@ -38,9 +39,9 @@ _MIN_CONTAINED: Final = 0.6
 # much larger than the longer side of their box.
 _SEARCHED: Final = 1.6
 # A region this far from the one used, as shares of its side and in radians, is looked at again.
-_OFF_CENTRE: Final = 0.12
-_OFF_SCALE: Final = 1.25
-_OFF_ANGLE: Final = math.radians(25)
+_OFF_CENTRE: Final = 0.16
+_OFF_SCALE: Final = 1.35
+_OFF_ANGLE: Final = math.radians(35)
 
 
 class BlazePoseNetwork:
@@ -160,12 +161,15 @@ class _Networks:
     digest: str
 
 
-def _load(size: Size) -> _Networks:
+def _load(size: Size, precision: EnginePrecision = "fp32") -> _Networks:
     digest = sha256((PERSON_DETECTOR.sha256 + LANDMARKS[size].sha256).encode())
     return _Networks(
         size,
-        PersonDetector(network_file(PERSON_DETECTOR)),
-        LandmarkNetwork(network_file(LANDMARKS[size])),
+        # It only says where to look first.
+        PersonDetector(
+            network_file(PERSON_DETECTOR), precision="bf16" if processor_has_bf16() else "fp32"
+        ),
+        LandmarkNetwork(network_file(LANDMARKS[size]), precision),
         digest,
     )
 
@@ -193,19 +197,25 @@ def load_persons(
 
 
 def load_blazepose(
-    size: Size | None = None, max_persons: int = 6, *, reason: str = "asked for"
+    size: Size | None = None,
+    max_persons: int = 6,
+    *,
+    precision: EnginePrecision = "fp32",
+    reason: str = "asked for",
 ) -> TopDownDetector:
     """Load the embedded detector.
 
     Args:
         size: of the landmark network; None for the most accurate one at hand.
         max_persons: at most this many people are found in a frame.
+        precision: of the landmark network. ``bf16`` takes 40 % less time where the processor has
+            it; keypoints change by half a px of the crop, uncertain ones by 10 to 20.
         reason: why this detector, for the user.
 
     Raises:
         MissingError: OpenVINO or a network is missing.
     """
-    networks = _load(size or best_size())
+    networks = _load(size or best_size(), precision)
     notices = []
     if size is None and networks.size != "heavy":
         notices.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -243,14 +242,3 @@ class MuonAdamW:
     def load_state_dict(self, states: Iterable[dict[str, object]]) -> None:
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict(state)
-
-
-def keep_freed_memory() -> None:
-    """Keep glibc from handing large buffers back to the kernel: page faults were half the time."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return
-    m_trim_threshold, m_mmap_max = -1, -4
-    libc.mallopt(m_mmap_max, 0)
-    libc.mallopt(m_trim_threshold, 2**31 - 1)

@@ -106,7 +106,7 @@ class Models:
             )
         )
         self.lifter: Lifter | ConvertedLifter = (
-            load_video_lifter(options.lifter, options.device, options.precision, self.detector.name)
+            load_video_lifter(options.lifter, options.device, options.precision)
             if isinstance(options.lifter, (str, Path))
             else options.lifter
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gridpose.core import DoubleArray, InputError
+from gridpose.core import AnyArray, DoubleArray, InputError
 from gridpose.detectors.conventions import Convention
 from gridpose.pipeline.keypoint_input.json_values import (
     column,
@@ -78,7 +78,9 @@ def read_mmpose(
     convention, stated = choose(file, len(poses[0]) if poses else None, asked, statement)
     count = len(convention.keypoints)
     # Who is second in one frame may be first in the next.
-    track = np.zeros(len(people), int) if len(set(frames)) == len(people) else None
+    track: AnyArray | None = None
+    if len(set(frames)) == len(people):
+        track = np.zeros(len(people), int)
     if all("track_id" in person for _, person in people):
         ranks = [identifier(person["track_id"], f"{where}.track_id") for where, person in people]
         track = np.unique(column(ranks), return_inverse=True)[1]
