@@ -86,14 +86,26 @@ def import_openvino() -> ModuleType:
 
 
 @lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """OpenVINO's ``Core``, the same one for the life of the process.
+
+    Each brings a stack for signal handlers along and, when it goes, puts back the one before it:
+    after two of them that is memory no longer there, and Ctrl-C ends in a segmentation fault.
+
+    Raises:
+        MissingError: OpenVINO is not installed or cannot be loaded.
+    """
+    return import_openvino().Core()
+
+
+@lru_cache(maxsize=1)
 def processor_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 (AMX-BF16, AVX512-BF16 or the like).
 
     Raises:
         MissingError: OpenVINO is not installed.
     """
-    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "BF16" in capabilities
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def processor() -> str:
@@ -102,7 +114,7 @@ def processor() -> str:
     Raises:
         MissingError: OpenVINO is not installed.
     """
-    core = import_openvino().Core()
+    core = openvino_core()
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}: {' '.join(sorted(capabilities))}"
 
@@ -148,7 +160,7 @@ class Engine:
             raise MissingError(f"{model}: no such network")
         threads = threads or threads_allowed()
         streams = min(threads, _MOST_STREAMS)
-        core = self._openvino.Core()
+        core = openvino_core()
         try:
             network = core.read_model(model) if isinstance(model, Path) else model.clone()
             network = self._prepared(network, outputs, pixels)

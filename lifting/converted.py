@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from gridpose.core import FloatArray, GridposeError, MissingError
 from gridpose.lifting.sequences import lift_keypoints
 from gridpose.lifting.shipped import SHIPPED, shipped_weights, weights_sha256
-from gridpose.openvino_engine import import_openvino, is_installed
+from gridpose.openvino_engine import is_installed, openvino_core
 from gridpose.storage import cache_dir, file_sha256, sha256
 
 _FORMAT: Final = 1
@@ -57,7 +57,7 @@ class ConvertedLifter:
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
         try:
-            compiled = import_openvino().Core().compile_model(str(network), "CPU", options)
+            compiled = openvino_core().compile_model(str(network), "CPU", options)
             self._request: Any = compiled.create_infer_request()
         except RuntimeError as error:
             why = (str(error).strip().splitlines() or [""])[-1]

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,3 +169,29 @@ def test_it_tells_nobody_and_prints_nothing(tmp_path):
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_after_networks_have_gone_is_no_crash(tmp_path):
+    program = (
+        "import gc, signal\n"
+        "import numpy as np\n"
+        "from gridpose.openvino_engine import Engine, processor, processor_has_bf16\n"
+        "from test_openvino_engine import network\n"
+        "processor_has_bf16(), processor()\n"
+        "engines = [Engine(network()) for _ in range(3)]\n"
+        "while engines:\n"
+        "    engines.pop(0)\n"
+        "    gc.collect()\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    assert (run.returncode, run.stdout) == (0, "interrupted\n"), run.stderr
