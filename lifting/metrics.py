@@ -174,6 +174,29 @@ def velocity_errors(
     return np.asarray(errors[_within(lengths, len(first))])
 
 
+def acceleration_error(
+    predicted: ArrayLike, target: ArrayLike, lengths: Sequence[int] | None = None
+) -> float | None:
+    """Mean distance between predicted and true accelerations (Kanazawa et al. 2019, 1812.01601).
+
+    Accelerations are second differences; the unit is that of the input per frame squared.
+
+    Args:
+        predicted, target, lengths: as of :func:`velocity_errors`.
+
+    Returns:
+        The mean over joints and frames; None if no sequence has three frames.
+
+    Raises:
+        ValueError: as :func:`velocity_errors`.
+    """
+    first, second = _pair(predicted, target)
+    steps = np.diff(np.subtract(first, second, dtype=np.float64), axis=0)
+    within = _within([len(first)] if lengths is None else lengths, len(first))
+    errors = _lengths(np.diff(steps, axis=0))[within[1:] & within[:-1]]
+    return float(errors.mean()) if errors.size else None
+
+
 def _within(lengths: Sequence[int], frames: int) -> BoolArray:
     """Which of ``frames - 1`` steps do not lead from one sequence to another."""
     ends = np.cumsum(np.asarray(lengths, np.int64))

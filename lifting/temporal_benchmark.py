@@ -5,6 +5,7 @@ Metres in, millimetres out; hip at the origin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from gridpose.core import AnyArray, FloatArray, InputError
-from gridpose.lifting.metrics import aligned_joint_errors, joint_errors, velocity_errors
+from gridpose.lifting.metrics import (
+    acceleration_error,
+    aligned_joint_errors,
+    joint_errors,
+    velocity_errors,
+)
 
 _MM = 1000.0
 _ARRAYS = (
@@ -108,14 +114,10 @@ def sequence_errors(answers: list[FloatArray], targets: list[FloatArray]) -> Seq
     if not np.isfinite(poses).all():
         raise InputError("the lifter's answers are not all finite; no mean can be taken")
     lengths = [len(target) for target in targets]
-    seconds = [
-        np.diff(answer.astype(np.float64) - target, n=2, axis=0)
-        for answer, target in zip(answers, targets, strict=True)
-    ]
-    acceleration = np.linalg.norm(np.concatenate(seconds), axis=-1)
+    acceleration = acceleration_error(poses, truth, lengths)
     return SequenceErrors(
         mpjpe=float(joint_errors(poses, truth).mean() * _MM),
         pa_mpjpe=float(aligned_joint_errors(poses, truth).mean() * _MM),
         mpjve=float(velocity_errors(poses, truth, lengths).mean() * _MM),
-        acceleration=float(acceleration.mean() * _MM),
+        acceleration=math.nan if acceleration is None else acceleration * _MM,
     )

@@ -6,7 +6,7 @@ take longer than they run; as a CUDA graph they follow each other without the ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 WARM_UP = 3
 """Steps of a kind that run before one is recorded: libraries allocate in the first ones."""
 
-Passes = Callable[[Tensor, Tensor], Tensor]
-"""Runs forward and backward on inputs and targets, leaves gradients and answers the loss."""
+Passes = Callable[..., Tensor]
+"""Runs forward and backward on tensors, leaves gradients and answers the loss."""
 
 
 class Recording:
-    """The passes for inputs of one shape.
+    """The passes for tensors of one shape.
 
     Random numbers are drawn anew in each replay, by the generator's seed at that time.
 
     Args:
         passes: what to record; nothing of it may ask the device for an answer.
         parameters: whose gradients it leaves.
-        inputs, targets: of the first replay.
+        tensors: of the first replay.
         stream: where to record, which has run the same passes before.
     """
 
@@ -34,23 +34,22 @@ class Recording:
         self,
         passes: Passes,
         parameters: Iterable[nn.Parameter],
-        inputs: Tensor,
-        targets: Tensor,
+        tensors: Sequence[Tensor],
         stream: torch.cuda.Stream,
     ) -> None:
-        self._inputs, self._targets = inputs.clone(), targets.clone()
+        self._tensors = [tensor.clone() for tensor in tensors]
         self._parameters = list(parameters)
         for parameter in self._parameters:  # else gradients would be added to these
             parameter.grad = None
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            self._loss = passes(self._inputs, self._targets)
+            self._loss = passes(*self._tensors)
         self._gradients = [parameter.grad for parameter in self._parameters]
 
-    def replay(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def replay(self, *tensors: Tensor) -> Tensor:
         """Set the parameters' gradients; answers the loss. Both last until the next replay."""
-        self._inputs.copy_(inputs)
-        self._targets.copy_(targets)
+        for kept, given in zip(self._tensors, tensors, strict=True):
+            kept.copy_(given)
         self._graph.replay()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
@@ -75,8 +74,7 @@ class Recorder:
         key: Hashable,
         passes: Passes,
         parameters: Iterable[nn.Parameter],
-        inputs: Tensor,
-        targets: Tensor,
+        *tensors: Tensor,
     ) -> Tensor:
         """Forward and backward on tensors of a GPU: gradients are set, the loss is the answer.
 
@@ -84,18 +82,18 @@ class Recorder:
             key: equal for steps that differ in the values of tensors alone.
         """
         if self._recording is not None and key == self._key:
-            return self._recording.replay(inputs, targets)
+            return self._recording.replay(*tensors)
         if self._recording is None:
             self._seen = self._seen + 1 if key == self._key else 1
             self._key = key
             if self._seen > WARM_UP:
-                self._recording = Recording(passes, parameters, inputs, targets, self._side())
-                return self._recording.replay(inputs, targets)
+                self._recording = Recording(passes, parameters, tensors, self._side())
+                return self._recording.replay(*tensors)
         # Autograd and the libraries remember streams: the one that will record is used before.
         side, here = self._side(), torch.cuda.current_stream()
         side.wait_stream(here)
         with torch.cuda.stream(side):
-            loss = passes(inputs, targets)
+            loss = passes(*tensors)
         here.wait_stream(side)
         return loss
 
