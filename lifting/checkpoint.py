@@ -79,7 +79,7 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path, dtype: torch.dtype = tor
     file.write_bytes(save(state, metadata))
 
 
-def _architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
+def architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
     """The architecture that a file of so many tensors declares.
 
     Raises:
@@ -91,7 +91,7 @@ def _architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
     return config
 
 
-def _checked(checkpoint: Checkpoint) -> Checkpoint:
+def checked(checkpoint: Checkpoint) -> Checkpoint:
     """Raises: ValueError: weights or settings that no keypoints can be lifted with."""
     if checkpoint.normalisation not in get_args(Scheme):
         raise ValueError(f"unknown normalisation {checkpoint.normalisation!r}")
@@ -139,9 +139,9 @@ def read_checkpoint(file: Path) -> Checkpoint:
     if metadata.get("joints") != _JOINTS:
         raise InputError(f"{file}: its joints are not {_JOINTS}")
     try:
-        return _checked(
+        return checked(
             Checkpoint(
-                network=_architecture(json.loads(metadata["network"]), len(state)),
+                network=architecture(json.loads(metadata["network"]), len(state)),
                 state={k: v.float() if v.is_floating_point() else v for k, v in state.items()},
                 normalisation=metadata["normalisation"],
                 fov_degrees=float(metadata["fov_degrees"]),

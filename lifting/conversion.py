@@ -22,7 +22,7 @@ from gridpose.lifting.converted import (
     folder_for,
     load_converted,
 )
-from gridpose.lifting.forward import LiftWindows
+from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.lifter import Lifter
 from gridpose.openvino_engine import import_openvino
 from gridpose.storage import file_sha256
@@ -76,14 +76,14 @@ def convert(lifter: Lifter, file: Path) -> None:
     Raises:
         MissingError: OpenVINO is not installed.
         InputError: OpenVINO cannot convert it, or converts it wrongly.
-        ValueError: the lifter sees no time.
+        ValueError: the lifter sees no time, or not from the person.
     """
-    if lifter.temporal is None:
-        raise ValueError("a lifter of single frames")
+    if lifter.temporal is None or lifter.checkpoint.normalisation != "person":
+        raise ValueError("not a lifter like the default one")
     openvino = import_openvino()
     # A copy: with frozen weights it computes a little differently.
-    module = LiftWindows(lifter.checkpoint.build(), lifter.temporal.build())
-    module.frames.freeze(torch.float32)
+    module = LiftWindows(FrameLifter(lifter.checkpoint.build()), lifter.temporal.build())
+    module.frames.network.freeze(torch.float32)
     module.network.freeze(torch.float32)
     example, other = _windows(2, _FRAMES), _windows(3, _FRAMES // 2)
     try:

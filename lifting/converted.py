@@ -77,8 +77,12 @@ class ConvertedLifter:
         fov_degrees: float | None = None,
     ) -> FloatArray:
         """As :meth:`gridpose.lifting.Lifter.lift_sequence`."""
-        fov = self.fov_degrees if fov_degrees is None else fov_degrees
+        fov = self.horizontal_fov(image_size, fov_degrees)
         return lift_keypoints(self.lift_windows, keypoints_px, image_size, confidence, fps, fov)
+
+    def horizontal_fov(self, image_size: ArrayLike, fov_degrees: float | None) -> float:
+        """As :meth:`gridpose.lifting.Lifter.horizontal_fov`."""
+        return self.fov_degrees if fov_degrees is None else fov_degrees
 
 
 def folder_for(weights: str) -> Path:

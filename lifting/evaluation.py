@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gridpose.core import JOINT_NAMES, AnyArray, DoubleArray, FloatArray, InputError
+from gridpose.core import JOINT_NAMES, MIRRORED, AnyArray, DoubleArray, FloatArray, InputError
 from gridpose.lifting.data import dataset as data
 from gridpose.lifting.lifter import Lifter
 from gridpose.lifting.metrics import (
     PCK_MM,
+    acceleration_error,
     aligned_joint_errors,
     auc,
     axis_errors,
@@ -86,6 +87,8 @@ class EvaluationReport:
         frame_mean: everything as a mean over all poses.
         mpjve: mean per-joint velocity error in mm per frame over all pairs of consecutive frames;
             None if no sequence has two frames.
+        acceleration: acceleration error in mm per frame squared over all that three consecutive
+            frames tell; None if no sequence has three.
         per_joint: mean error of each joint over all poses, by name; under ``mpjpe`` as it is, under
             ``pa_mpjpe`` after alignment.
         samples: poses evaluated.
@@ -103,6 +106,7 @@ class EvaluationReport:
     per_action: dict[str, ActionErrors]
     frame_mean: ActionErrors
     mpjve: float | None
+    acceleration: float | None
     per_joint: dict[str, dict[str, float]]
     samples: int
     left_out: tuple[LeftOut, ...] = ()
@@ -227,10 +231,11 @@ def report(
     sums = np.stack([np.bincount(which, column, len(labels)) for column in columns.T], axis=1)
     means = sums / counts[:, None]
     total = means.mean(axis=0)
-    velocity = None
+    velocity = acceleration = None
     if sequences is not None:
         lengths = [sequence.stop - sequence.start for sequence in sequences]
         velocity = mpjve(first, second, lengths)
+        acceleration = acceleration_error(first, second, lengths)
     return EvaluationReport(
         mpjpe=float(total[0]),
         pa_mpjpe=float(total[1]),
@@ -241,6 +246,7 @@ def report(
         },
         frame_mean=_errors(len(first), columns.mean(axis=0)),
         mpjve=None if velocity is None else velocity * _MM,
+        acceleration=None if acceleration is None else acceleration * _MM,
         per_joint={"mpjpe": _by_joint(plain), "pa_mpjpe": _by_joint(aligned)},
         samples=len(first),
         left_out=tuple(left_out),
@@ -327,10 +333,41 @@ def predict(
     return poses
 
 
+def predict_sequences(
+    lifter: Lifter,
+    dataset: data.PoseDataset,
+    fps: float,
+    *,
+    flip_test: bool = False,
+    fov_degrees: float | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FloatArray:
+    """What a lifter that sees time answers to the sequences of a data set; as :func:`predict`."""
+    mirrored = list(MIRRORED)
+    poses = np.empty((len(dataset), len(JOINT_NAMES), 3), np.float32)
+    size = (FRAME_SIZE, FRAME_SIZE)
+    for sequence in dataset.sequences:
+        part = slice(sequence.start, sequence.stop)
+        keypoints = np.asarray(dataset.keypoints_px[part], np.float32)
+        lifted = lifter.lift_sequence(keypoints, size, fps=fps, fov_degrees=fov_degrees)
+        if flip_test:
+            other = keypoints[:, mirrored]
+            other[..., 0] = FRAME_SIZE - other[..., 0]
+            answer = lifter.lift_sequence(other, size, fps=fps, fov_degrees=fov_degrees)
+            answer[..., 0] *= -1
+            lifted += answer[:, mirrored]
+            lifted /= 2
+        poses[part] = lifted
+        if on_progress is not None:
+            on_progress(sequence.stop, len(poses))
+    return poses
+
+
 def evaluate(
     lifter: Lifter,
     dataset: data.PoseDataset,
     *,
+    fps: float = 50.0,
     flip_test: bool = False,
     fov_degrees: float | None = None,
     protocol: str = "",
@@ -339,6 +376,7 @@ def evaluate(
     """Errors of a lifter on a data set by both published protocols and more.
 
     Args:
+        fps: frame rate of the data, for lifters that see time.
         protocol: goes into the report; see :func:`describe_protocol`.
         flip_test, fov_degrees, on_progress: as in :func:`predict`.
 
@@ -346,14 +384,15 @@ def evaluate(
         InputError: the data set is empty, or an answer is not finite.
     """
     network = lifter.checkpoint.network
+    how: dict[str, Any] = {
+        "flip_test": flip_test,
+        "fov_degrees": fov_degrees,
+        "on_progress": on_progress,
+    }
     return report(
-        predict(
-            lifter,
-            dataset.keypoints_px,
-            flip_test=flip_test,
-            fov_degrees=fov_degrees,
-            on_progress=on_progress,
-        ),
+        predict_sequences(lifter, dataset, fps, **how)
+        if lifter.sees_time
+        else predict(lifter, dataset.keypoints_px, **how),
         dataset.poses,
         dataset.actions(),
         dataset.sequences,

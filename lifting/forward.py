@@ -6,34 +6,60 @@ here, and can be traced and converted: see ``openvino.convert_model``.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.network import LiftingNetwork
-from gridpose.lifting.normalise import view_of_person
+from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, Scheme, onto_image, view_of_person
 from gridpose.lifting.steady_view import frame_view, steady_view
 from gridpose.lifting.temporal import LiftFrames, TemporalNetwork
 
 
-def lift_steady(network: LiftingNetwork, size: Tensor, half: bool = False) -> LiftFrames:
-    """A lifter of single frames for keypoints in steady cameras.
+class FrameLifter(nn.Module):
+    """A lifter of single frames, as a network that sees time asks it.
 
     Args:
-        network: which takes ``person`` keypoints.
-        size: (B, T) of :class:`gridpose.lifting.steady_view.SteadyView`.
-        half: whether products are bfloat16.
+        network: the lifter.
+        scheme: in which it wants keypoints.
+        fov_degrees: of the longer side of the frames that ``published`` and ``frame`` refer to.
     """
 
-    def lift(keypoints: Tensor) -> Tensor:
-        shown, to_steady = frame_view(keypoints, size)
-        with torch.autocast(keypoints.device.type, torch.bfloat16, enabled=half):
-            poses = network.lift(shown).float()
-        poses = (poses - poses[:, :1]) @ to_steady.transpose(1, 2)
-        return poses.view(*keypoints.shape[:-1], 3)
+    def __init__(
+        self,
+        network: LiftingNetwork,
+        scheme: Scheme = "person",
+        fov_degrees: float = DEFAULT_FOV_DEGREES,
+    ) -> None:
+        super().__init__()
+        self.network, self.scheme = network, scheme
+        self._reach = math.tan(math.radians(fov_degrees) / 2)
 
-    return lift
+    def in_steady_cameras(self, size: Tensor, to_camera: Tensor, half: bool = False) -> LiftFrames:
+        """The lifter for keypoints in steady cameras.
+
+        Args:
+            size, to_camera: of :class:`gridpose.lifting.steady_view.SteadyView`.
+            half: whether products are bfloat16.
+        """
+
+        def lift(keypoints: Tensor) -> Tensor:
+            if self.scheme == "person":
+                shown, to_steady = frame_view(keypoints, size)
+            else:
+                flat = keypoints * size[..., None, None]
+                rays = functional.pad(flat, (0, 1), value=1.0) @ to_camera.transpose(-1, -2)
+                shown = onto_image(rays).flatten(0, 1) / self._reach
+                to_steady = to_camera.transpose(-1, -2).flatten(0, 1)
+            with torch.autocast(keypoints.device.type, torch.bfloat16, enabled=half):
+                poses = self.network.lift(shown).float()
+            poses = (poses - poses[:, :1]) @ to_steady.transpose(1, 2)
+            return poses.view(*keypoints.shape[:-1], 3)
+
+        return lift
 
 
 class LiftPoses(nn.Module):
@@ -56,7 +82,7 @@ class LiftPoses(nn.Module):
 class LiftWindows(nn.Module):
     """A lifter that sees time."""
 
-    def __init__(self, frames: LiftingNetwork, network: TemporalNetwork) -> None:
+    def __init__(self, frames: FrameLifter, network: TemporalNetwork) -> None:
         super().__init__()
         self.frames, self.network = frames, network
 
@@ -72,7 +98,7 @@ class LiftWindows(nn.Module):
         # In half precision directions would be off by millimetres on the way in and out.
         with torch.autocast(device, enabled=False):
             view = steady_view(flat, valid)
-        lift = lift_steady(self.frames, view.size)
+        lift = self.frames.in_steady_cameras(view.size, view.to_camera)
         poses: Tensor = self.network(view.keypoints, confidence, valid, view.travel, lift)[1]
         with torch.autocast(device, enabled=False):
             return poses @ view.to_camera.transpose(-1, -2)

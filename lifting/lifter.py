@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,14 +18,14 @@ from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, UsageErr
 from gridpose.devices import AUTOCAST, Precision, resolve_device
 from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
-from gridpose.lifting.forward import LiftWindows
+from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.layers import PaddingModes
 from gridpose.lifting.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
 from gridpose.lifting.published import read_published
 from gridpose.lifting.sequences import lift_keypoints, seen_joints
 from gridpose.lifting.shipped import SHIPPED, shipped_weights, weights_sha256
-from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, read_temporal
+from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, is_temporal, read_temporal
 
 _PARALLEL_BATCH = 256
 
@@ -63,12 +64,11 @@ class Lifter:
             self.network.freeze(AUTOCAST.get(precision, torch.float32))
         self._windows: LiftWindows | None = None
         if temporal is not None:
-            if checkpoint.normalisation != "person":
-                raise ValueError("only keypoints in person normalisation can be seen over time")
             sees_time = temporal.build().to(self.device)
             if self.device.type == "cuda":
                 sees_time.freeze(AUTOCAST.get(precision, torch.float32))
-            self._windows = LiftWindows(self.network, sees_time)
+            frames = FrameLifter(self.network, checkpoint.normalisation, checkpoint.fov_degrees)
+            self._windows = LiftWindows(frames, sees_time)
 
     @property
     def sees_time(self) -> bool:
@@ -172,8 +172,23 @@ class Lifter:
             keypoints, rated = seen_joints(keypoints_px, confidence)
             keypoints[rated == 0] = np.nan
             return self.lift(keypoints, image_size, fov_degrees)
-        fov = self.fov_degrees if fov_degrees is None else fov_degrees
+        fov = self.horizontal_fov(image_size, fov_degrees)
         return lift_keypoints(self.lift_windows, keypoints_px, image_size, confidence, fps, fov)
+
+    def horizontal_fov(self, image_size: ArrayLike, fov_degrees: float | None) -> float:
+        """The lens with which sequences in frames of this size are to be seen.
+
+        Lifters of whole frames know one lens only, that of a frame's longer side.
+
+        Args:
+            image_size: (2,) width, height in pixels.
+            fov_degrees: the lens's horizontal field of view, if known.
+        """
+        if self.checkpoint.normalisation == "person":
+            return self.fov_degrees if fov_degrees is None else fov_degrees
+        width, height = np.asarray(image_size, np.float64)
+        reach = math.tan(math.radians(self.fov_degrees) / 2) * width / max(width, height)
+        return math.degrees(2 * math.atan(reach))
 
     @torch.inference_mode()
     def lift_windows(self, flat: FloatArray, confidence: FloatArray) -> FloatArray:
@@ -305,7 +320,8 @@ def load_lifter(
 ) -> Lifter:
     """Load a shipped lifter, a safetensors file or a published ``.pth.tar``.
 
-    ``default`` sees time, ``default-frame`` is the same without that.
+    ``default`` and files of ``gridpose train --temporal`` see time; ``default-frame`` is the
+    former's lifter of single frames.
 
     Nothing in a file is executed. What a published checkpoint does not say is assumed as the
     specification of the published models has it; ``Lifter.notices`` says what.
@@ -331,7 +347,13 @@ def load_lifter(
         file = files[0]
         _check_overrides(file, padding_mode, temperature, grid_shape)
         if is_safetensors(file) or file.suffix == ".safetensors":
-            checkpoint = read_checkpoint(file)
+            temporal = read_temporal(file) if is_temporal(file) else None
+            if temporal is None:
+                checkpoint = read_checkpoint(file)
+            elif temporal.frames is None:
+                raise InputError(f"{file}: sees time, but has no lifter of single frames with it")
+            else:
+                checkpoint = temporal.frames
         else:
             checkpoint, notices = read_published(
                 file,

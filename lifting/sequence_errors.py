@@ -145,6 +145,14 @@ class SequenceErrorModel:
         shown = torch.where(noisy[:, None, None, None], shown, keypoints)
         return Detected(shown, confidence, valid & self._found(batch, frames))
 
+    def hide(self, keypoints: Tensor, image_size: Tensor) -> Detected:
+        """Keypoints (B, T, 17, 2), pixels, less what is covered or outside of the picture."""
+        batch, frames = keypoints.shape[:2]
+        extent = (keypoints.amax(2) - keypoints.amin(2)).amax(-1)[..., None, None]
+        sure = torch.ones_like(keypoints[..., 0])
+        shown, confidence, valid = self._hide(keypoints, sure, extent, image_size)
+        return Detected(shown, confidence, valid & self._found(batch, frames))
+
     def _noise(self, keypoints: Tensor) -> Tensor:
         errors, (batch, frames) = self.errors, keypoints.shape[:2]
         fresh = self._normal(batch, frames, NUM_JOINTS, 2)

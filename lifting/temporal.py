@@ -209,6 +209,8 @@ class TemporalNetwork(nn.Module):
         valid: Tensor,
         travel: Tensor,
         lift: LiftFrames,
+        *,
+        through: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Improve and lift B windows of T frames.
 
@@ -218,6 +220,8 @@ class TemporalNetwork(nn.Module):
             valid: (B, T, 17) bool, which joints are seen.
             travel: (B, T, 3) as in :class:`gridpose.lifting.steady_view.SteadyView`.
             lift: the lifter of single frames.
+            through: whether gradients of the poses reach the keypoints through the lifter, as they
+                must where true keypoints are not there to learn from.
 
         Returns:
             Keypoints (B, T, 17, 2) without errors, as far as the network can tell, and poses
@@ -238,9 +242,10 @@ class TemporalNetwork(nn.Module):
             change = self.flat(self.before_norm(x.float()))
             better = keypoints + to_joints @ change
         with torch.autocast(keypoints.device.type, enabled=False):
-            with torch.no_grad():
-                lifted = lift(better.detach())
-            known = torch.cat((lifted, better.detach()), -1)
+            mended = better if through else better.detach()
+            with torch.set_grad_enabled(through and torch.is_grad_enabled()):
+                lifted = lift(mended)
+            known = torch.cat((lifted, mended), -1)
             x = self.join(torch.cat((self.before_norm(x.float()), to_grid @ known), -1))
         for block in self.after:
             x = block(x, seen)

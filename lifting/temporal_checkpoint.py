@@ -1,4 +1,8 @@
-"""Checkpoints of temporal networks: safetensors with the metadata that makes them usable."""
+"""Checkpoints of temporal networks: safetensors with the metadata that makes them usable.
+
+A file may hold the lifter of single frames that a network belongs to as well: its tensors are named
+``frames.*``, and what must be known of it is in the metadata's ``frames``.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gridpose.core import InputError, MissingError, UsageError
+from gridpose.lifting.checkpoint import Checkpoint, architecture, checked
 from gridpose.lifting.temporal import TemporalConfig, TemporalNetwork
 
 FORMAT = "gridpose-temporal-1"
+_FRAMES = "frames."
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class TemporalCheckpoint:
     state: dict[str, Tensor]
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    frames: Checkpoint | None = None
+    """The lifter of single frames, where it is in the same file."""
 
     def build(self) -> TemporalNetwork:
         """The network in eval mode, float32.
@@ -33,27 +41,61 @@ class TemporalCheckpoint:
         Raises:
             ValueError: the weights do not fit the architecture.
         """
+        blocks = len(self.network.before) + len(self.network.after)
+        if blocks >= len(self.state):
+            raise ValueError(f"{blocks} blocks in {len(self.state)} tensors")
+        # Shapes are compared on a network without memory: a file may claim any size.
+        try:
+            with torch.inference_mode(False), torch.device("meta"):
+                TemporalNetwork(self.network).load_state_dict(self.state)
+        except RuntimeError as error:
+            raise ValueError(str(error).splitlines()[-1].strip()) from error
         with torch.inference_mode(False):
             network = TemporalNetwork(self.network)
-        try:
-            network.load_state_dict(self.state)
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
+        network.load_state_dict(self.state)
         return network.eval()
 
 
 def save_temporal(
     checkpoint: TemporalCheckpoint, file: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write ``file``; weights are stored as ``dtype``."""
+    """Write ``file``; floating-point weights are stored as ``dtype``."""
     metadata = {
         "format": FORMAT,
         "network": json.dumps(checkpoint.network.to_dict()),
         "training": json.dumps(checkpoint.training),
         "metrics": json.dumps(checkpoint.metrics),
     }
-    state = {name: value.to(dtype).contiguous() for name, value in checkpoint.state.items()}
-    file.write_bytes(save(state, metadata))
+    state = dict(checkpoint.state)
+    frames = checkpoint.frames
+    if frames is not None:
+        metadata["frames"] = json.dumps(
+            {
+                "network": frames.network.to_dict(),
+                "normalisation": frames.normalisation,
+                "fov_degrees": frames.fov_degrees,
+                "training": frames.training,
+            }
+        )
+        state |= {_FRAMES + name: value for name, value in frames.state.items()}
+    stored = {
+        name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        for name, value in state.items()
+    }
+    file.write_bytes(save(stored, metadata))
+
+
+def is_temporal(file: Path) -> bool:
+    """Whether this is a temporal network's checkpoint.
+
+    Raises:
+        InputError: it is no safetensors file.
+    """
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            return bool((stored.metadata() or {}).get("format") == FORMAT)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: not a safetensors file ({error})") from error
 
 
 def read_temporal(file: Path) -> TemporalCheckpoint:
@@ -76,11 +118,34 @@ def read_temporal(file: Path) -> TemporalCheckpoint:
     if not all(value.isfinite().all() for value in state.values()):
         raise InputError(f"{file}: has values that are no numbers")
     try:
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        own = {name: value for name, value in state.items() if not name.startswith(_FRAMES)}
         return TemporalCheckpoint(
             TemporalConfig.from_dict(json.loads(metadata["network"])),
-            {name: value.float() for name, value in state.items()},
+            own,
             dict(json.loads(metadata["training"])),
             dict(json.loads(metadata["metrics"])),
+            _frames(metadata, state),
         )
     except (KeyError, RecursionError, TypeError, ValueError, UsageError) as error:
         raise InputError(f"{file}: damaged checkpoint metadata ({error})") from error
+
+
+def _frames(metadata: dict[str, str], state: dict[str, Tensor]) -> Checkpoint | None:
+    """The lifter of single frames in a file.
+
+    Raises:
+        KeyError, TypeError, ValueError, UsageError: damaged.
+    """
+    if "frames" not in metadata:
+        return None
+    about = json.loads(metadata["frames"])
+    return checked(
+        Checkpoint(
+            architecture(about["network"], len(state)),
+            {n.removeprefix(_FRAMES): v for n, v in state.items() if n.startswith(_FRAMES)},
+            about["normalisation"],
+            float(about["fov_degrees"]),
+            dict(about["training"]),
+        )
+    )

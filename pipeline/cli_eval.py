@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,6 +111,8 @@ def _text(
     ]
     if result.mpjve is not None:
         lines.append(f"MPJVE {result.mpjve:.3f} mm per frame")
+    if result.acceleration is not None:
+        lines.append(f"acceleration error {result.acceleration:.3f} mm per frame squared")
     lines += [f"protocol: {result.protocol}", *(left_out or ["left out: nothing"])]
     settings = []
     if result.temperature is not None:
@@ -210,6 +213,9 @@ def evaluate_command(
     num_block: Annotated[int | None, typer.Option(help="What the checkpoint must have.")] = None,
     test_batch: Annotated[int, typer.Option(min=1, help="Poses lifted at once.")] = 1000,
     fov: Fov = None,
+    fps: Annotated[
+        float, typer.Option(help="Frame rate of the data, for lifters that see time.")
+    ] = 50.0,
     device: Device = "auto",
     precision: Precision = PrecisionName.fp32,
     csv: Annotated[
@@ -241,8 +247,9 @@ def evaluate_command(
 
     Takes the options of the published `python main.py --eval`, which may be written with _ or -.
     Prints MPJPE and PA-MPJPE in mm by action and in total, errors along x, y and z, PCK at 150 mm,
-    AUC and MPJVE, and what the exclusion rules left out: with detected 2D (any --input but gt)
-    three recordings of S9 do not count, so gt and hrnet results are over different frames.
+    AUC, MPJVE and acceleration error, and what the exclusion rules left out: with detected 2D (any
+    --input but gt) three recordings of S9 do not count, so gt and hrnet results are over different
+    frames.
 
     \b
     Examples:
@@ -262,6 +269,7 @@ def evaluate_command(
 
     from typing import cast
 
+    from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
     from gridpose.lifting.data.dataset import default_exclude_drift, describe_left_out, load_dataset
     from gridpose.lifting.evaluation import describe_protocol, evaluate
@@ -282,6 +290,8 @@ def evaluate_command(
         batch_size=test_batch,
     )
     _check_size(lifter, load, hidsize, num_block)
+    if lifter.sees_time and not 0 < fps < math.inf:
+        raise UsageError(f"--fps {fps}: must be a number above 0")
     if lifter.checkpoint.normalisation != "person":
         unused["--fov"] = fov
     given = [option for option, value in unused.items() if value is not None]
@@ -295,6 +305,7 @@ def evaluate_command(
         result = evaluate(
             lifter,
             dataset,
+            fps=fps,
             flip_test=flip_test,
             fov_degrees=fov,
             protocol=describe_protocol(dataset, input_name, split.value, exclude_drift),

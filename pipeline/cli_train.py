@@ -120,7 +120,9 @@ def train_command(
         ModelName,
         typer.Option(metavar="MODEL", help="gridconv, dgridconv or dgridconv_autogrids."),
     ] = ModelName.gridconv,
-    hidsize: Annotated[int, typer.Option(min=1, help="Channels.")] = 256,
+    hidsize: Annotated[
+        int | None, typer.Option(min=1, help="Channels: 256, or 128 with --temporal.")
+    ] = None,
     num_block: Annotated[int, typer.Option(min=0, help="Residual blocks.")] = 2,
     padding_mode: Annotated[
         tuple[str, str], typer.Option(metavar="A B", help="Of the two branches: c, z or r each.")
@@ -139,7 +141,12 @@ def train_command(
         ),
     ] = LossName.l2,
     epoch: Annotated[int, typer.Option(min=1, help="How many.")] = 200,
-    batch: Annotated[int, typer.Option(min=1, help="Poses in a step, of all processes.")] = 200,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="In a step of all processes: 200 poses, or 64 windows with --temporal."
+        ),
+    ] = None,
     test_batch: Annotated[int, typer.Option(min=1, help="Poses lifted at once.")] = 1000,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
     lr_decay: Annotated[
@@ -172,6 +179,15 @@ def train_command(
     load: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Checkpoint to start from.")
     ] = None,
+    temporal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Train a network that sees time around this lifter of single frames (a checkpoint"
+            " or default-frame), which stays as it is.",
+        ),
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Frame rate of the data, for --temporal.")] = 50.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all random numbers.")] = 0,
     device: Device = "auto",
@@ -197,14 +213,16 @@ def train_command(
     Examples:
       gridpose train --input hrnet --lifting_model dgridconv --padding_mode c z --exp hrnet
       gridpose train --input hrnet --lifting_model dgridconv --padding_mode c z --exp hrnet --resume
+      gridpose train --input hrnet --temporal checkpoint/hrnet/best.safetensors --exp over-time
       torchrun --nproc-per-node 8 --no-python gridpose train --input gt --exp gt
     """  # noqa: D301
     from typing import cast
 
-    from gridpose.core import MissingError
+    from gridpose.core import SHIPPED_LIFTERS, MissingError
     from gridpose.lifting.layers import PaddingModes
     from gridpose.lifting.network import NetworkConfig
-    from gridpose.lifting.training.options import TrainOptions
+    from gridpose.lifting.temporal import TemporalConfig
+    from gridpose.lifting.training.options import TemporalOptions, TrainOptions
 
     folder = data_rootdir / input_name
     if not folder.is_dir():
@@ -212,9 +230,14 @@ def train_command(
             f"{folder}: no such folder; train_custom_2d_unnorm.pth.tar and "
             "train_custom_3d_unnorm.pth.tar are expected in it (--data_rootdir, --input)"
         )
+    over_time = None
+    if temporal is not None:
+        if temporal not in SHIPPED_LIFTERS and not Path(temporal).is_file():
+            raise MissingError(f"--temporal {temporal}: no such checkpoint")
+        over_time = TemporalOptions(temporal, TemporalConfig(hidden=hidsize or 128), fps)
     network = NetworkConfig(
         kind=lifting_model.value,
-        hidden=hidsize,
+        hidden=hidsize or 256,
         blocks=num_block,
         grid_shape=grid_shape,
         # NetworkConfig refuses other letters.
@@ -227,9 +250,10 @@ def train_command(
         data=folder,
         run=ckpt / exp,
         network=network,
+        temporal=over_time,
         loss=loss.value,
         epochs=epoch,
-        batch=batch,
+        batch=batch or (200 if over_time is None else 64),
         test_batch=test_batch,
         lr=lr,
         lr_decay=lr_decay,

@@ -126,7 +126,7 @@ class OverTime:
         fps: float,
     ) -> None:
         self._lifter, self._image_size, self._fps = lifter, image_size, fps
-        self._fov_degrees = lifter.fov_degrees if fov_degrees is None else fov_degrees
+        self._fov_degrees = lifter.horizontal_fov(image_size, fov_degrees)
         self._longest_gap = round(FORGOTTEN_SECONDS * fps)
         self._tracks: dict[int, _Track] = {}
         self._known = self._finished = 0

@@ -23,16 +23,16 @@ import torch
 import typer
 from torch import Tensor
 
-from gridpose.core import keep_freed_memory
+from gridpose.core import AnyArray, FloatArray, keep_freed_memory
 from gridpose.lifting.checkpoint import read_checkpoint
-from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES
 from gridpose.lifting.sequence_synthesis import (
     SequenceBank,
     SequenceOptions,
     SequenceSynthesiser,
 )
-from gridpose.lifting.sequences import lift_sequence
+from gridpose.lifting.sequences import lift_keypoints
 from gridpose.lifting.synthesis import PoseBank
 from gridpose.lifting.temporal import WINDOW_FRAMES, TemporalConfig, TemporalNetwork
 from gridpose.lifting.temporal_benchmark import measure_sequences, read_sequences
@@ -59,15 +59,22 @@ WARM_UP_SHARE, DECAY_SHARE = 0.04, 0.6
 
 
 def evaluate(
-    network: TemporalNetwork, frames: LiftingNetwork, bench: Path, device: torch.device
+    network: TemporalNetwork, frames: FrameLifter, bench: Path, device: torch.device
 ) -> dict[str, float]:
     """Errors on a benchmark of sequences, exact and disturbed 2D, without any repair."""
     sequences, fps = read_sequences(bench)
+    windows = LiftWindows(frames, network)
 
-    def lift(keypoints, size, confidence, fps):  # type: ignore[no-untyped-def]
-        return lift_sequence(
-            frames, network, keypoints, size, confidence, fps, DEFAULT_FOV_DEGREES, device
-        )
+    @torch.inference_mode()
+    def lift_windows(flat: FloatArray, confidence: FloatArray) -> FloatArray:
+        given = (torch.from_numpy(values).to(device) for values in (flat, confidence))
+        poses: FloatArray = windows(*given).float().cpu().numpy()
+        return poses
+
+    def lift(
+        keypoints: FloatArray, size: AnyArray, confidence: FloatArray, fps: float
+    ) -> FloatArray:
+        return lift_keypoints(lift_windows, keypoints, size, confidence, fps, DEFAULT_FOV_DEGREES)
 
     return {
         f"{kind}_{name}": round(value, 2)
@@ -131,7 +138,7 @@ def main(
     }
     out.mkdir(parents=True, exist_ok=True)
     shipped, state_file = out / "default-temporal.safetensors", out / "state.pt"
-    lifter = read_checkpoint(frames).build().to(target).requires_grad_(False)
+    lifter = FrameLifter(read_checkpoint(frames).build()).to(target).requires_grad_(False)
     network = TemporalNetwork(config).to(target)
     average = WeightAverage(network, EMA_DECAY)
     optimizer = MuonAdamW(network)

@@ -113,8 +113,8 @@ def test_steps_are_recorded_when_they_repeat(monkeypatch):
     made, ran = [], []
 
     class Recording:
-        def __init__(self, passes, parameters, inputs, targets, stream):
-            made.append(len(inputs))
+        def __init__(self, passes, parameters, tensors, stream):
+            made.append(len(tensors[0]))
 
         def replay(self, inputs, targets):
             ran.append(("replay", len(inputs)))

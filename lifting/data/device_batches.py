@@ -67,6 +67,11 @@ class DeviceBatches:
         """The rows ``index`` (B,) int64, on the device: ``(inputs, targets)``."""
         return self.inputs.index_select(0, index), self.targets.index_select(0, index)
 
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """:meth:`select` by name: ``inputs`` and ``targets``."""
+        inputs, targets = self.select(index)
+        return {"inputs": inputs, "targets": targets}
+
     def order(self, generator: torch.Generator | None) -> Tensor:
         """All row numbers on the device, shuffled; in their order without a generator.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gridpose.lifting.data.dataset import PoseDataset
 from gridpose.lifting.data.device_batches import DeviceBatches
 
 
@@ -22,7 +23,7 @@ class EpochOrder(Sampler[Tensor]):
     processes must have something: with several of them, fewer poses than processes are left out.
     """
 
-    def __init__(self, batches: DeviceBatches, batch: int, seed: int) -> None:
+    def __init__(self, batches: Batches, batch: int, seed: int) -> None:
         self._batches, self._batch, self._seed = batches, batch, seed
         self._epoch = 0
         rest = len(batches) % batch
@@ -43,28 +44,43 @@ class EpochOrder(Sampler[Tensor]):
             yield whole.tensor_split(get_world_size())[get_rank()]
 
 
+class Batches(Protocol):
+    """A data set on the device, of which batches are picked."""
+
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def order(self, generator: torch.Generator | None) -> Tensor:
+        """Row numbers, shuffled if there is a generator."""
+        ...
+
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """Rows ``index`` as the loss takes them, by name."""
+        ...
+
+
 class _Rows(Dataset[dict[str, Tensor]]):
     """Batches by index tensor; they are on the device already."""
 
     metainfo: ClassVar[dict[str, str]] = {}
     """mmengine asks for it."""
 
-    def __init__(self, batches: DeviceBatches) -> None:
+    def __init__(self, batches: Batches) -> None:
         self._batches = batches
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, index: Any) -> dict[str, Tensor]:
-        inputs, targets = self._batches.select(index)
-        return {"inputs": inputs, "targets": targets}
+        return self._batches.batch(index)
 
 
 def _as_is(batch: Any) -> Any:
     return batch
 
 
-def training_batches(batches: DeviceBatches, batch: int, seed: int) -> DataLoader[Any]:
+def training_batches(batches: Batches, batch: int, seed: int) -> DataLoader[Any]:
     """A loader whose every fetch is one index selection on the device."""
     order = EpochOrder(batches, batch, seed)
     return DataLoader(_Rows(batches), batch_size=None, sampler=order, collate_fn=_as_is)
@@ -74,3 +90,9 @@ def validation_batches(batches: DeviceBatches, batch: int) -> DataLoader[Any]:
     """All poses in their order, ``batch`` at a time."""
     order = list(torch.split(torch.arange(len(batches), device=batches.device), batch))
     return DataLoader(_Rows(batches), batch_size=None, sampler=order, collate_fn=_as_is)
+
+
+def sequence_batches(dataset: PoseDataset) -> DataLoader[Any]:
+    """The keypoints (T, 17, 2) of one sequence after the other."""
+    sequences: Any = [dataset.keypoints_px[s.start : s.stop] for s in dataset.sequences]
+    return DataLoader(sequences, batch_size=None, collate_fn=_as_is)

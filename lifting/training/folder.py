@@ -25,6 +25,10 @@ def describe_run(options: TrainOptions, train: PoseDataset, val: PoseDataset) ->
     """What ``config.json`` says."""
     values = asdict(options)
     values.update(data=str(options.data), run=str(options.run))
+    if options.temporal is not None:
+        # It has no lifting network of its own, nor what belongs to one.
+        for name in ("network", "loss", "temperature_schedule", "temperature_epochs", "grid_lr"):
+            values[name] = None
     values["load"] = None if options.load is None else str(options.load)
     return {
         "options": values,

@@ -14,9 +14,9 @@ from mmengine.hooks import Hook
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import Runner
 from safetensors import SafetensorError
+from torch import nn
 
 from gridpose.core import MissingError
-from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.training.model import temperature_of
 from gridpose.lifting.training.validation import Row
 from gridpose.storage import replacing
@@ -121,7 +121,7 @@ class Results(Hook):
 
     priority = "ABOVE_NORMAL"
 
-    def __init__(self, write: Callable[[LiftingNetwork, Row, bool], None]) -> None:
+    def __init__(self, write: Callable[[nn.Module, Row, bool], None]) -> None:
         self._write = write
 
     def after_train_epoch(self, runner: Runner) -> None:

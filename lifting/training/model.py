@@ -1,7 +1,8 @@
-"""The lifting network with its loss, as mmengine trains it."""
+"""A network with its loss, as mmengine trains it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -29,42 +30,48 @@ def pose_loss(answer: Tensor, target: Tensor, loss: Loss) -> Tensor:
     return distances.mean()
 
 
-class TrainingModel(BaseModel):
-    """A lifting network with its loss.
+def grid_error(network: LiftingNetwork, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """The loss of a lifter of single frames, given rows of a data set's ``DeviceBatches``."""
+    return pose_loss(network(inputs), targets, loss)
 
-    The loss is averaged over the poses of all processes. It is summed up on the device and read
-    back once in a while only: asking for it after each step would make a GPU wait.
+
+class TrainingModel(BaseModel):
+    """A network with its loss.
+
+    The loss is averaged over the poses (or windows) of all processes. It is summed up on the device
+    and read back once in a while only: asking for it after each step would make a GPU wait.
     """
 
-    def __init__(self, network: LiftingNetwork, loss: Loss) -> None:
+    def __init__(self, network: nn.Module, error: Callable[..., Tensor]) -> None:
+        """``error`` takes the network, and a batch's tensors by name."""
         super().__init__()
-        self.network, self._loss = network, loss
+        self.network, self._error = network, error
         self._recorder = Recorder()
         self._sum: Tensor | None = None
         self._poses = self._steps = 0
 
-    def forward(self, inputs: Tensor, targets: Tensor, mode: str = "loss") -> dict[str, Any]:
-        loss = pose_loss(self.network(inputs), targets, self._loss)
-        return {"loss": loss, "poses": len(inputs)}
+    def forward(self, mode: str = "loss", **tensors: Tensor) -> dict[str, Any]:
+        loss = self._error(self.network, **tensors)
+        return {"loss": loss, "poses": len(next(iter(tensors.values())))}
 
     def train_step(self, data: dict[str, Tensor], optim_wrapper: Any) -> dict[str, Tensor]:
         """One step; on a GPU by a recording, once steps like it have been seen."""
 
-        def passes(inputs: Tensor, targets: Tensor) -> Tensor:
+        def passes(*tensors: Tensor) -> Tensor:
             with optim_wrapper.optim_context(self):
-                loss: Tensor = self(inputs, targets)["loss"]
+                loss: Tensor = self(**dict(zip(data, tensors, strict=True)))["loss"]
             optim_wrapper.backward(optim_wrapper.scale_loss(loss))
             return loss.detach()
 
-        inputs, targets = data["inputs"], data["targets"]
-        if inputs.device.type != "cuda":
+        first = next(iter(data.values()))
+        if first.device.type != "cuda":
             return dict(super().train_step(data, optim_wrapper))
         # What a recording holds besides tensors.
-        key = (inputs.shape, temperature_of(self.network))
-        loss = self._recorder.run(key, passes, self.network.parameters(), inputs, targets)
+        key = (first.shape, temperature_of(self.network))
+        loss = self._recorder.run(key, passes, self.network.parameters(), *data.values())
         optim_wrapper.step()
         optim_wrapper.zero_grad()
-        return self.parse_losses({"loss": loss, "poses": len(inputs)})[1]
+        return self.parse_losses({"loss": loss, "poses": len(first)})[1]
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         loss, poses = losses["loss"], losses["poses"]
@@ -85,6 +92,8 @@ class TrainingModel(BaseModel):
         return float(total / poses)
 
 
-def temperature_of(network: LiftingNetwork) -> float | None:
-    """The attention temperature that a network has now; None without attention."""
+def temperature_of(network: nn.Module) -> float | None:
+    """The attention temperature that a lifter of single frames has now; None without attention."""
+    if not isinstance(network, LiftingNetwork):
+        return None
     return None if network.atten_conv1 is None else network.atten_conv1.temperature

@@ -12,6 +12,7 @@ import torch
 
 from gridpose.core import UsageError
 from gridpose.lifting.network import NetworkConfig
+from gridpose.lifting.temporal import TemporalConfig
 from gridpose.lifting.training.model import Loss
 
 SelectOn = Literal["val", "test"]
@@ -19,6 +20,17 @@ MAX_SEED = 2**31 - 1
 
 FREE = ("epochs", "device", "test_batch", "resume", "overwrite", "load", "data", "run")
 """Options in which a run and its continuation may differ."""
+
+
+@dataclass(frozen=True)
+class TemporalOptions:
+    """A network that sees time is to be trained."""
+
+    frames: str
+    """The lifter of single frames that it belongs to: a file or the name of a shipped one."""
+    network: TemporalConfig = field(default_factory=TemporalConfig)
+    fps: float = 50.0
+    """Frame rate of the data."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class TrainOptions:
     run: Path
     """Folder for results."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    temporal: TemporalOptions | None = None
+    """If given, this is trained and not the network before it, and a batch is of windows."""
     loss: Loss = "l2"
     epochs: int = 200
     batch: int = 200
@@ -84,5 +98,9 @@ def check_options(options: TrainOptions, device: torch.device) -> None:
     if options.precision == "bf16" and not torch.cuda.is_bf16_supported():
         raise UsageError("this GPU has no bf16; use fp16 or fp32")
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    if options.temporal is not None and not 0 < options.temporal.fps < math.inf:
+        raise UsageError(f"--fps {options.temporal.fps}: must be a number above 0")
+    if options.temporal is not None and (options.load is not None or options.compile):
+        raise UsageError("--temporal goes with neither --load nor --compile")
     if options.batch < world:
         raise UsageError(f"--batch {options.batch}: smaller than the number of processes, {world}")

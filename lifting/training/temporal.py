@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from gridpose.core import NUM_JOINTS, PARENTS
-from gridpose.lifting.forward import lift_steady
-from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.forward import FrameLifter
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
 from gridpose.lifting.sequence_synthesis import SyntheticWindows
 from gridpose.lifting.steady_view import steady_view
@@ -19,6 +18,10 @@ VELOCITY, ACCELERATION, BONES, FLAT = 1.5, 1.0, 0.3, 0.4
 """Weights of the parts of the loss; that of positions is 1."""
 UNSEEN = 0.35
 """How much joints count that are not seen."""
+LEARNT_FROM = (
+    "keypoints", "confidence", "valid", "travel", "size", "to_camera", "poses", "within",
+)  # fmt: skip
+"""Tensors of a batch, in the order in which :func:`temporal_error` takes them."""
 METRES_PER_SIZE = 0.45
 """Roughly what a person's RMS size in the image is, in metres."""
 
@@ -40,23 +43,26 @@ def to_learn_from(windows: SyntheticWindows) -> tuple[Tensor, ...]:
         windows.valid,
         view.travel,
         view.size,
-        exact,
+        view.to_camera,
         windows.poses @ view.to_camera,
         windows.within,
+        exact,
     )
 
 
 def temporal_error(
     network: TemporalNetwork,
-    frames: LiftingNetwork,
+    frames: FrameLifter,
     keypoints: Tensor,
     confidence: Tensor,
     valid: Tensor,
     travel: Tensor,
     size: Tensor,
-    exact: Tensor,
+    to_camera: Tensor,
     poses: Tensor,
     within: Tensor,
+    exact: Tensor | None = None,
+    *,
     precision: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss, and the mean distance of joints in metres.
@@ -64,28 +70,29 @@ def temporal_error(
     Args:
         network: to be trained.
         frames: the lifter of single frames.
-        keypoints, confidence, valid, travel, size: as :class:`SteadyView` has them.
-        exact: (B, T, 17, 2) keypoints without errors.
+        keypoints, confidence, valid, travel, size, to_camera: as :class:`SteadyView` has them.
         poses: (B, T, 17, 3) true poses in the steady cameras' axes.
         within: (B, T) bool, frames that count.
+        exact: (B, T, 17, 2) keypoints without errors, where they are known.
         precision: of the products.
     """
     device = keypoints.device.type
-    lift = lift_steady(frames, size, half=precision is not None)
+    lift = frames.in_steady_cameras(size, to_camera, half=precision is not None)
     with torch.autocast(device, dtype=precision, enabled=precision is not None):
-        better, answers = network(keypoints, confidence, valid, travel, lift)
+        better, answers = network(keypoints, confidence, valid, travel, lift, through=exact is None)
     weight = torch.where(valid, 1.0, UNSEEN) * within[..., None]
     error = answers - poses
     position = _mean(error, weight)
-    flat = METRES_PER_SIZE * (better - exact)
     lengths = _bone_lengths(answers) - _bone_lengths(poses)
     loss = (
         position
         + VELOCITY * _mean(*_change(error, weight))
         + ACCELERATION * _mean(*_change(*_change(error, weight)))
-        + FLAT * (_mean(flat, weight) + VELOCITY * _mean(*_change(flat, weight)))
         + BONES * (lengths.abs() * weight).sum() / weight.sum().clamp(min=1)
     )
+    if exact is not None:
+        flat = METRES_PER_SIZE * (better - exact)
+        loss = loss + FLAT * (_mean(flat, weight) + VELOCITY * _mean(*_change(flat, weight)))
     return loss, position.detach()
 
 

@@ -1,4 +1,6 @@
-"""Training a lifting network on a data set in the published format, on mmengine's Runner.
+"""Training a lifter on a data set in the published format, on mmengine's Runner.
+
+What is trained is a lifting network, or a network that sees time around one that is there already.
 
 A run has a folder of its own: ``best.safetensors`` and ``last.safetensors`` (there from the first
 epoch on, and replaced at once), ``state.pth`` from which training goes on, ``curves.csv`` with a
@@ -13,11 +15,14 @@ import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.hooks import Hook
+from torch import Tensor, nn
 
 from gridpose.core import InputError, MissingError, UsageError
 from gridpose.devices import resolve_device
@@ -29,9 +34,17 @@ from gridpose.lifting.data.dataset import (
     load_dataset,
 )
 from gridpose.lifting.data.device_batches import DeviceBatches
+from gridpose.lifting.forward import FrameLifter
 from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import LiftingNetwork, build_network
-from gridpose.lifting.training.batches import training_batches, validation_batches
+from gridpose.lifting.temporal import TemporalNetwork
+from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, save_temporal
+from gridpose.lifting.training.batches import (
+    Batches,
+    sequence_batches,
+    training_batches,
+    validation_batches,
+)
 from gridpose.lifting.training.folder import (
     BEST,
     CONFIG,
@@ -51,11 +64,29 @@ from gridpose.lifting.training.hooks import (
     TemperatureSchedule,
     writing,
 )
-from gridpose.lifting.training.model import LOG_EVERY, TrainingModel, temperature_of
-from gridpose.lifting.training.options import FREE, TrainOptions, check_options
+from gridpose.lifting.training.model import (
+    LOG_EVERY,
+    TrainingModel,
+    grid_error,
+    temperature_of,
+)
+from gridpose.lifting.training.options import (
+    FREE,
+    TemporalOptions,
+    TrainOptions,
+    check_options,
+)
 from gridpose.lifting.training.processes import first_process_first, processes, rank
 from gridpose.lifting.training.runner import LiftingRunner
-from gridpose.lifting.training.validation import Evaluator, Row, ValidationLoop
+from gridpose.lifting.training.temporal import LEARNT_FROM, temporal_error
+from gridpose.lifting.training.validation import (
+    Evaluator,
+    Row,
+    SequenceEvaluator,
+    SequenceValidationLoop,
+    ValidationLoop,
+)
+from gridpose.lifting.training.windows import SequenceWindows
 
 
 @dataclass(frozen=True)
@@ -122,9 +153,7 @@ def _network(options: TrainOptions) -> LiftingNetwork:
     return network
 
 
-def _optimizer(
-    options: TrainOptions, network: LiftingNetwork, device: torch.device
-) -> dict[str, Any]:
+def _optimizer(options: TrainOptions, network: nn.Module, device: torch.device) -> dict[str, Any]:
     """Configuration of mmengine's optimizer wrapper."""
     wrapper: dict[str, Any] = {
         "type": "OptimWrapper",
@@ -134,7 +163,8 @@ def _optimizer(
         # A few kernels instead of dozens, and gradients that overflowed are no question to the
         # host.
         wrapper["optimizer"]["fused"] = True
-    if network.sgt_layer is not None and options.grid_lr != 1:
+    learns_grid = isinstance(network, LiftingNetwork) and network.sgt_layer is not None
+    if learns_grid and options.grid_lr != 1:
         keys = {"sgt_trans_mat": {"lr_mult": options.grid_lr}}
         wrapper["paramwise_cfg"] = {"custom_keys": keys}
     if options.precision != "fp32":
@@ -143,26 +173,129 @@ def _optimizer(
     return wrapper
 
 
-def _checkpoint(
-    options: TrainOptions, network: LiftingNetwork, row: Row, described: dict[str, Any]
-) -> Checkpoint:
-    temperature = temperature_of(network)
-    config = network.config
-    if temperature is not None:
-        config = replace(config, temperature=temperature)
-    return Checkpoint(
-        network=config,
-        state={name: value.detach().cpu() for name, value in network.state_dict().items()},
-        normalisation="published",
-        training={
-            "epoch": row["epoch"],
-            "data_sha256": described["data"]["sha256"],
-            "frames": described["data"]["training"]["frames"],
-            "selected_on": options.select_on,
-            "options": {k: v for k, v in described["options"].items() if k not in FREE},
-        },
-        metrics={name: row[name] for name in ("mpjpe", "pa_mpjpe")},
+def _history(options: TrainOptions, row: Row, described: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint tells of its training."""
+    return {
+        "epoch": row["epoch"],
+        "data_sha256": described["data"]["sha256"],
+        "frames": described["data"]["training"]["frames"],
+        "selected_on": options.select_on,
+        "options": {k: v for k, v in described["options"].items() if k not in FREE},
+    }
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What differs between training a lifter of single frames and a network that sees time.
+
+    Attributes:
+        network: to be trained.
+        error: its loss, as :class:`TrainingModel` takes it.
+        batches: of training.
+        validation: mmengine's configuration of it: loader, loop and evaluator.
+        save: writes a checkpoint of the network, of an epoch's figures and of what is told of the
+            training.
+        hooks: further ones.
+    """
+
+    network: nn.Module
+    error: Callable[..., Tensor]
+    batches: Batches
+    validation: dict[str, Any]
+    save: Callable[[nn.Module, Row, dict[str, Any], Path], None]
+    hooks: tuple[Hook, ...] = ()
+
+
+def _frame_task(
+    options: TrainOptions,
+    network: LiftingNetwork,
+    data: PoseDataset,
+    held: PoseDataset,
+    device: torch.device,
+) -> _Task:
+    def save(current: nn.Module, row: Row, history: dict[str, Any], file: Path) -> None:
+        temperature = temperature_of(current)
+        config = network.config
+        if temperature is not None:
+            config = replace(config, temperature=temperature)
+        metrics = {name: row[name] for name in ("mpjpe", "pa_mpjpe")}
+        save_checkpoint(
+            Checkpoint(config, _state(current), "published", training=history, metrics=metrics),
+            file,
+        )
+
+    grids = network.sgt_layer is None
+    batches = DeviceBatches(
+        data.keypoints_px, data.poses, device, grid_inputs=grids, grid_targets=grids
     )
+    held_poses = DeviceBatches(held.keypoints_px, held.poses, device)
+    schedule = TemperatureSchedule(
+        options.temperature_schedule, options.network.temperature, options.temperature_epochs
+    )
+    return _Task(
+        network,
+        partial(grid_error, loss=options.loss),
+        batches,
+        {
+            "val_dataloader": validation_batches(held_poses, options.test_batch),
+            "val_cfg": {"type": ValidationLoop},
+            "val_evaluator": Evaluator(held.actions()),
+        },
+        save,
+        (schedule,),
+    )
+
+
+def _temporal_task(
+    options: TemporalOptions,
+    network: TemporalNetwork,
+    data: PoseDataset,
+    held: PoseDataset,
+    device: torch.device,
+) -> _Task:
+    checkpoint = load_lifter(options.frames).checkpoint
+    fov = checkpoint.fov_degrees
+    frames = FrameLifter(checkpoint.build(), checkpoint.normalisation, fov)
+    frames.to(device).requires_grad_(False)
+
+    def error(current: TemporalNetwork, **windows: Tensor) -> Tensor:
+        distance, _ = temporal_error(current, frames, *(windows[name] for name in LEARNT_FROM))
+        return distance
+
+    def save(current: nn.Module, row: Row, history: dict[str, Any], file: Path) -> None:
+        names = ("mpjpe", "pa_mpjpe", "mpjve", "acceleration")
+        metrics = {name: row[name] for name in names if name in row}
+        save_temporal(
+            TemporalCheckpoint(network.config, _state(current), history, metrics, checkpoint),
+            file,
+            torch.float32,
+        )
+
+    return _Task(
+        network,
+        error,
+        SequenceWindows(data, options.fps, fov, device),
+        {
+            "val_dataloader": sequence_batches(held),
+            "val_cfg": {"type": SequenceValidationLoop},
+            "val_evaluator": SequenceEvaluator(held, frames, options.fps, fov),
+        },
+        save,
+    )
+
+
+def _task(
+    options: TrainOptions, data: PoseDataset, held: PoseDataset, device: torch.device
+) -> _Task:
+    if options.temporal is None:
+        return _frame_task(options, _network(options), data, held, device)
+    torch.manual_seed(options.seed)
+    network = TemporalNetwork(options.temporal.network)
+    return _temporal_task(options.temporal, network, data, held, device)
 
 
 def train(
@@ -217,25 +350,19 @@ def _train(
             held = load_dataset(options.data, "test", exclude_drift=drift)
         else:
             data, held = split_performances(data, options.val_share)
-        network = _network(options)
+        task = _task(options, data, held, device)
         described = describe_run(options, data, held)
         if first_process:
             rows = prepare_folder(options, described)
             on_start(described)
 
-    grids = network.sgt_layer is None
-    batches = DeviceBatches(
-        data.keypoints_px, data.poses, device, grid_inputs=grids, grid_targets=grids
-    )
-    validation = DeviceBatches(held.keypoints_px, held.poses, device)
-
-    def write(current: LiftingNetwork, row: Row, is_best: bool) -> None:
+    def write(current: nn.Module, row: Row, is_best: bool) -> None:
         del rows[int(row["epoch"]) - 1 :]  # what a killed run may have written beyond its state
         rows.append(row)
-        checkpoint = _checkpoint(options, current, row, described)
+        history = _history(options, row, described)
         for name in (BEST, LAST) if is_best else (LAST,):
-            with writing(options.run / name) as partial:
-                save_checkpoint(checkpoint, partial)
+            with writing(options.run / name) as unfinished:
+                task.save(current, row, history, unfinished)
         write_rows(options.run / CURVES, rows)
 
     def epoch_done() -> None:
@@ -243,9 +370,7 @@ def _train(
 
     hooks: list[Any] = [
         RepeatableEpochs(options.seed),
-        TemperatureSchedule(
-            options.temperature_schedule, options.network.temperature, options.temperature_epochs
-        ),
+        *task.hooks,
         Results(write),
         State(options.run / STATE),
     ]
@@ -260,15 +385,13 @@ def _train(
     # mmengine's log goes to stdout, which is for results.
     with contextlib.redirect_stdout(sys.stderr):
         runner = LiftingRunner(
-            model=TrainingModel(network, options.loss),
+            model=TrainingModel(task.network, task.error),
             work_dir=str(options.run / "logs"),
             device=device,
-            train_dataloader=training_batches(batches, options.batch, options.seed),
+            train_dataloader=training_batches(task.batches, options.batch, options.seed),
             train_cfg={"by_epoch": True, "max_epochs": options.epochs, "val_interval": 1},
-            val_dataloader=validation_batches(validation, options.test_batch),
-            val_cfg={"type": ValidationLoop},
-            val_evaluator=Evaluator(held.actions()),
-            optim_wrapper=_optimizer(options, network, device),
+            **task.validation,
+            optim_wrapper=_optimizer(options, task.network, device),
             param_scheduler={
                 "type": SteppedRate,
                 "end": sys.maxsize,  # else it would be in the state that the epochs end here
