@@ -150,7 +150,7 @@ def main(
 
         def fix_batch_norm(module: nn.Module) -> None:
             sample = Synthesiser(bank, options, seed + SAMPLE_SEED)
-            count = min(batch, SAMPLE_POSES)
+            count = min(max(batch, 512), SAMPLE_POSES)
             refresh_batch_norm(module, (sample.batch(count) for _ in range(SAMPLE_POSES // count)))
 
         def error(*drawn: Tensor) -> Tensor:
