@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gridpose.visualize import Layout
     from gridpose.visualize.look import Arrangement
 
-_LIFT_BATCH = 16
+_LIFT_BATCH = 8
 _DRAWN_AHEAD = 4
 _STRANGE_TILT_DEGREES = 15.0
 _DETECTED_AHEAD = 48
