@@ -68,8 +68,7 @@ def may_have_gpu() -> bool:
 def keep_freed_memory() -> None:
     """Keep glibc from handing large buffers back to the kernel.
 
-    To get fresh pages for every batch or frame was half the time of a training on a CPU, and a
-    sixth of decoding.
+    To get fresh pages for every batch was half the time of a training on a CPU.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

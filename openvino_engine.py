@@ -10,20 +10,23 @@ one stream.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from gridpose.core import AnyArray, InputError, MissingError, usable_cores
+from gridpose.core import AnyArray, GridposeError, InputError, MissingError, usable_cores
+from gridpose.storage import cache_dir, file_sha256, sha256, write_atomically
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -34,6 +37,9 @@ INSTALL: Final = "pip install openvino"
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
 _MOST_STREAMS: Final = 8
 _TELEMETRY: Final = "openvino_telemetry"
+_FOLDER: Final = "openvino"
+_DIGEST: Final = 64
+"""Characters at the beginning of a kept network: the SHA-256 of the rest."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,33 @@ def threads_allowed() -> int:
     return min(cores, int(said)) if said.isdecimal() and int(said) > 0 else cores
 
 
+def _kept_at(network: Path, how: object) -> Path | None:
+    """Where a network compiled like this is kept; None where nothing can be."""
+    with suppress(GridposeError, OSError):
+        key = [version("openvino"), processor(), file_sha256(network), how]
+        folder = cache_dir() / _FOLDER
+        folder.mkdir(exist_ok=True)
+        return folder / f"{sha256(json.dumps(key).encode())[:32]}.blob"
+    return None
+
+
+def _kept(file: Path | None, options: dict[str, Any]) -> Any:
+    """The compiled network in a file, if it is there and as it was written."""
+    with suppress(OSError, RuntimeError):
+        if file is not None and file.is_file():
+            content = file.read_bytes()
+            blob = content[_DIGEST:]
+            if sha256(blob).encode() == content[:_DIGEST]:
+                return openvino_core().import_model(blob, "CPU", options)
+    return None
+
+
+def _keep(compiled: Any, file: Path) -> None:
+    with suppress(GridposeError, RuntimeError):
+        blob = compiled.export_model().getvalue()
+        write_atomically(file, sha256(blob).encode() + blob)
+
+
 class Engine:
     """A network of one input, ready to run; for one caller at a time.
 
@@ -138,6 +171,8 @@ class Engine:
         outputs: names or numbers of the outputs wanted; None for all. What others alone need is
             not computed.
         pixels: the input is to be uint8 pixels.
+        keep: of a file, keep what OpenVINO makes of it in the cache folder. That loads in a fifth
+            of the time.
 
     Raises:
         MissingError: OpenVINO is not installed, or there is no such file.
@@ -152,6 +187,7 @@ class Engine:
         threads: int | None = None,
         outputs: Sequence[str | int] | None = None,
         pixels: Pixels | None = None,
+        keep: bool = False,
     ) -> None:
         self._openvino: Any = import_openvino()
         self.precision = precision
@@ -161,20 +197,24 @@ class Engine:
         threads = threads or threads_allowed()
         streams = min(threads, _MOST_STREAMS)
         core = openvino_core()
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": streams,
+            # Several processes, and other threads of this one, would wait for one core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        kept = None
+        if keep and isinstance(model, Path):
+            kept = _kept_at(model, [outputs, astuple(pixels) if pixels else None, options])
+        compiled = _kept(kept, options)
         try:
-            network = core.read_model(model) if isinstance(model, Path) else model.clone()
-            network = self._prepared(network, outputs, pixels)
-            compiled = core.compile_model(
-                network,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": _HINTS[precision],
-                    "INFERENCE_NUM_THREADS": threads,
-                    "NUM_STREAMS": streams,
-                    # Several processes, and other threads of this one, would wait for one core.
-                    "ENABLE_CPU_PINNING": False,
-                },
-            )
+            if compiled is None:
+                network = core.read_model(model) if isinstance(model, Path) else model.clone()
+                network = self._prepared(network, outputs, pixels)
+                compiled = core.compile_model(network, "CPU", options)
+                if kept is not None:
+                    _keep(compiled, kept)
         except RuntimeError as error:
             why = (str(error).strip().splitlines() or [""])[-1]
             raise InputError(f"{name}: OpenVINO cannot run it ({why})") from error

@@ -20,9 +20,10 @@ from gridpose.core import NUM_JOINTS, AnyArray, DoubleArray, FloatArray, InputEr
 
 WINDOW_FPS = 30.0
 """Frame rate that the network knows."""
-CHUNK, BACK, AHEAD, FADE = 40, 16, 12, 3
-"""Frames, at that rate, of a chunk, seen before and after it, and over which it fades into the
-next."""
+CHUNK, FIRST_CHUNK = 40, 8
+"""Frames of a chunk, at that rate."""
+BACK, AHEAD, FADE = 16, 12, 3
+"""Frames seen before and after it, and over which it fades into the next."""
 _SHORTEST = 15
 """Frames of a window; where fewer are known the first and the last one stand still before and after
 them: windows of one to five frames are lifted worse than single frames."""
@@ -93,6 +94,7 @@ class SequenceStream:
         self._lift = lift
         self._step = 1.0 if abs(fps / WINDOW_FPS - 1) < _SAME_RATE else fps / WINDOW_FPS
         self._chunk = max(1, round(CHUNK * self._step))
+        self._first_chunk = max(1, round(FIRST_CHUNK * self._step))
         self._fade = round(FADE * self._step)
         self.look_ahead = self._fade + math.ceil(AHEAD * self._step)
         """Frames that must be known after those that come out."""
@@ -112,8 +114,12 @@ class SequenceStream:
         known = self._first + len(self._flat)
         due: list[tuple[int, int]] = []
         start = self._done
-        while start < known and (at_end or start + self._chunk + self.look_ahead <= known):
-            stop = min(start + self._chunk, known)
+        while start < known:
+            # The first one is short, so that something comes out soon.
+            stop = start + (self._chunk if start else self._first_chunk)
+            if not at_end and stop + self.look_ahead > known:
+                break
+            stop = min(stop, known)
             due.append((start, stop))
             start = stop
         answers = []

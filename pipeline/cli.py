@@ -90,11 +90,8 @@ app.add_typer(models_app, name="models")
 def _run(
     source: Path, output: Path, options: VideoOptions, quiet: bool, verbose: bool, json_output: bool
 ) -> None:
-    from gridpose.core import keep_freed_memory
     from gridpose.pipeline.console import Console, ProgressDisplay
     from gridpose.pipeline.run import run_video
-
-    keep_freed_memory()
 
     console = Console(quiet, verbose, json_output)
 

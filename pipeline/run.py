@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gridpose.visualize import Layout
     from gridpose.visualize.look import Arrangement
 
-_LIFT_BATCH = 16
+_LIFT_BATCH = 8
 _DRAWN_AHEAD = 4
 _STRANGE_TILT_DEGREES = 15.0
 _DETECTED_AHEAD = 48
@@ -246,28 +246,25 @@ class _Run:
         """Everything after detection."""
         panels: deque[tuple[float, ImageArray | None]] = deque()
         batch: list[_Detected] = []
-        later: _Later | None = None
+        # At once, so that it loads beside the detector.
+        with self._stopwatch(LOAD):
+            later = self._load_later()
+        give_way()
         for item in detected:
-            if later is None:
-                # Only now, so that torch and scipy load while the detector is at work already.
-                with self._stopwatch(LOAD):
-                    later = self._load_later()
-                give_way()
             panels.append((item.time, item.panel))
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
                 self._lift(later, batch)
                 batch.clear()
             yield from self._draw(later.timeline.finished(), panels, sink)
-        if later is not None:
-            self._lift(later, batch, at_end=True)
-            yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
-            tilt = later.timeline.gravity.tilt_degrees
-            if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
-                self.notes.append(
-                    f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
-                    "--gravity estimate sets them upright"
-                )
+        self._lift(later, batch, at_end=True)
+        yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
+        tilt = later.timeline.gravity.tilt_degrees
+        if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
+            self.notes.append(
+                f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
+                "--gravity estimate sets them upright"
+            )
 
     def _decode(self) -> Iterator[tuple[Frame, ImageArray | None]]:
         frames = iter(self._frames)

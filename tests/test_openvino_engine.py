@@ -171,6 +171,51 @@ def test_it_tells_nobody_and_prints_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_compiled_is_kept_and_used_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRIDPOSE_HOME", str(tmp_path / "home"))
+    file = tmp_path / "network.xml"
+    import_openvino().save_model(network(), file)
+    batch = pictures(3)
+    expected = Engine(file)(batch)
+    assert not (tmp_path / "home").exists()
+
+    def check(count):
+        found = Engine(file, keep=True)(batch)
+        for values, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(values, wanted)
+        kept = sorted((tmp_path / "home" / "openvino").iterdir())
+        assert len(kept) == count
+        return kept
+
+    (kept,) = check(1)
+    written = kept.read_bytes()
+
+    class NotNeeded:
+        def __getattr__(self, name):
+            assert name not in {"read_model", "compile_model"}
+            return getattr(core, name)
+
+    core = openvino_engine.openvino_core()
+    monkeypatch.setattr(openvino_engine, "openvino_core", NotNeeded)
+    check(1)
+    monkeypatch.setattr(openvino_engine, "openvino_core", lambda: core)
+
+    for damaged in (written[:-100], written[:200] + bytes([written[200] ^ 1]) + written[201:], b""):
+        kept.write_bytes(damaged)
+        check(1)
+        assert kept.stat().st_size == len(written)
+    # Other outputs are another network.
+    assert len(Engine(file, keep=True, outputs=[1])(batch)) == 1
+    check(2)
+
+
+def test_nothing_can_be_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRIDPOSE_HOME", "/dev/null/nowhere")
+    file = tmp_path / "network.xml"
+    import_openvino().save_model(network(), file)
+    assert len(Engine(file, keep=True)(pictures(2))) == 2
+
+
 def test_an_interrupt_after_networks_have_gone_is_no_crash(tmp_path):
     program = (
         "import gc, signal\n"

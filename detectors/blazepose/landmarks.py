@@ -63,7 +63,9 @@ class LandmarkNetwork:
     """
 
     def __init__(self, file: Path, precision: EnginePrecision = "fp32") -> None:
-        self._engine = Engine(file, precision=precision, outputs=_OUTPUTS, pixels=_PIXELS)
+        self._engine = Engine(
+            file, precision=precision, outputs=_OUTPUTS, pixels=_PIXELS, keep=True
+        )
 
     def see(
         self, frames: Sequence[ImageArray], frame_of_region: Sequence[int], regions: Regions

@@ -70,7 +70,9 @@ class PersonDetector:
     def __init__(
         self, file: Path, min_score: float = 0.3, precision: EnginePrecision = "fp32"
     ) -> None:
-        self._engine = Engine(file, precision=precision, outputs=_OUTPUTS, pixels=_PIXELS)
+        self._engine = Engine(
+            file, precision=precision, outputs=_OUTPUTS, pixels=_PIXELS, keep=True
+        )
         self._anchors = anchors()
         self._min_score = min_score
 
