@@ -47,17 +47,22 @@ class Checkpoint:
                 expected = build_network(self.network).state_dict()
         except RuntimeError as error:
             raise ValueError(f"{self.network.hidden} channels are too many") from error
-        for name in {**expected, **self.state}:
-            if name not in self.state or name not in expected:
-                raise ValueError(f"{name!r} is {'unknown' if name in self.state else 'missing'}")
-            given, wanted = tuple(self.state[name].shape), tuple(expected[name].shape)
-            if given != wanted:
-                raise ValueError(f"{name!r} is {given}, not {wanted}")
-            if self.state[name].is_floating_point() != expected[name].is_floating_point():
-                raise ValueError(f"{name!r} is of {self.state[name].dtype}")
+        check_state(self.state, expected)
         network = build_network(self.network)
         network.load_state_dict(self.state)
         return network.eval()
+
+
+def check_state(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raises: ValueError: names, shapes or kinds of tensors are others than expected."""
+    for name in {**expected, **state}:
+        if name not in state or name not in expected:
+            raise ValueError(f"{name!r} is {'unknown' if name in state else 'missing'}")
+        given, wanted = tuple(state[name].shape), tuple(expected[name].shape)
+        if given != wanted:
+            raise ValueError(f"{name!r} is {given}, not {wanted}")
+        if state[name].is_floating_point() != expected[name].is_floating_point():
+            raise ValueError(f"{name!r} is of {state[name].dtype}")
 
 
 def save_checkpoint(checkpoint: Checkpoint, file: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gridpose.core import InputError, MissingError, UsageError
-from gridpose.lifting.checkpoint import Checkpoint, architecture, checked
+from gridpose.lifting.checkpoint import Checkpoint, architecture, check_state, checked
 from gridpose.lifting.temporal import TemporalConfig, TemporalNetwork
 
 FORMAT = "gridpose-temporal-1"
@@ -46,10 +46,11 @@ class TemporalCheckpoint:
             raise ValueError(f"{blocks} blocks in {len(self.state)} tensors")
         # Shapes are compared on a network without memory: a file may claim any size.
         try:
-            with torch.inference_mode(False), torch.device("meta"):
-                TemporalNetwork(self.network).load_state_dict(self.state)
+            with torch.device("meta"):
+                expected = TemporalNetwork(self.network).state_dict()
         except RuntimeError as error:
-            raise ValueError(str(error).splitlines()[-1].strip()) from error
+            raise ValueError(f"{self.network.hidden} channels are too many") from error
+        check_state(self.state, expected)
         with torch.inference_mode(False):
             network = TemporalNetwork(self.network)
         network.load_state_dict(self.state)
