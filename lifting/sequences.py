@@ -96,7 +96,9 @@ class SequenceStream:
         self._chunk = max(1, round(CHUNK * self._step))
         self._first_chunk = max(1, round(FIRST_CHUNK * self._step))
         self._fade = round(FADE * self._step)
-        self.look_ahead = self._fade + math.ceil(AHEAD * self._step)
+        # Between frames a window may reach as far as the next but one of those it knows.
+        ahead = AHEAD if self._step == 1 else math.ceil((AHEAD + 1) * self._step)
+        self.look_ahead = self._fade + ahead
         """Frames that must be known after those that come out."""
         self._flat: FloatArray = np.empty((0, NUM_JOINTS, 2), np.float32)
         self._confidence: FloatArray = np.empty((0, NUM_JOINTS), np.float32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from gridpose.core import NUM_JOINTS, FloatArray
+from gridpose.core import NUM_JOINTS, FloatArray, Repair
 from gridpose.pipeline.mender import Mended, Mender
 from gridpose.pipeline.smoothing import Smoothing
 
@@ -147,7 +147,9 @@ class OverTime:
                 track = self._tracks[track_id] = _Track(self._known, stream)
             seen = mended.observation
             track.flat.append(flat_image(seen.keypoints, self._image_size, self._fov_degrees))
-            track.confidence.append(np.clip(seen.confidence, _LEAST_CONFIDENCE, 1))
+            confidence = np.clip(seen.confidence, _LEAST_CONFIDENCE, 1)
+            # What was put in is not there: the lifter fills gaps better.
+            track.confidence.append(np.where(seen.repaired & Repair.FILLED, 0, confidence))
             track.missing = 0
         for track_id, track in list(self._tracks.items()):
             if track_id in people:
@@ -219,7 +221,9 @@ def stages(
 
     if isinstance(lifter, ConvertedLifter) or lifter.sees_time:
         over_time = OverTime(lifter, image_size, fov_degrees, fps)
-        # Such a lifter tells noise and outliers from movement better than what came before it.
-        return Stages(Mender(fps, repair, "none"), over_time, mends_poses=False)
+        # Such a lifter tells exchanged sides, outliers and noise from movement by itself, better
+        # than what mends keypoints for lifters of single frames.
+        return Stages(Mender(fps, "gaps" if repair else "none", "none"), over_time, False)
     one_by_one = FrameByFrame(lifter, image_size, fov_degrees, smoothing != "none")
-    return Stages(Mender(fps, repair, smoothing), one_by_one, mends_poses=repair)
+    mender = Mender(fps, "all" if repair else "none", smoothing)
+    return Stages(mender, one_by_one, mends_poses=repair)

@@ -5,17 +5,21 @@ Both need to see what comes next, so frames come out some time after they went i
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gridpose.core import NUM_JOINTS, BoolArray, FloatArray, Repair
-from gridpose.pipeline.repair import LONGEST_GAP_SECONDS, person_size, repaired
+from gridpose.pipeline.repair import LONGEST_GAP_SECONDS, filled, person_size, repaired
 from gridpose.pipeline.smoothing import Smoothing, smooth
 from gridpose.pipeline.tracking import Observation
+
+Mending = Literal["none", "gaps", "all"]
 
 LOOK_AHEAD_SECONDS = 0.5
 """Longer than the longest gap, so that both of its ends are known."""
@@ -49,15 +53,19 @@ class Mender:
 
     Args:
         fps: rate of the frames.
-        repair: exchange sides back, drop outliers and fill gaps, as
-            :func:`gridpose.pipeline.repair.repaired` does; else only smooth.
+        mending: ``all``: exchange sides back, drop outliers and fill gaps, as
+            :func:`gridpose.pipeline.repair.repaired` does; ``gaps``: fill them only.
         smoothing: of :attr:`Mended.steady`.
     """
 
-    def __init__(self, fps: float, repair: bool = True, smoothing: Smoothing = "savgol") -> None:
-        self._fps, self._repair, self._smoothing = fps, repair, smoothing
-        idle = not repair and smoothing == "none"
-        self.look_ahead = 0 if idle else max(2, round(LOOK_AHEAD_SECONDS * fps))
+    def __init__(
+        self, fps: float, mending: Mending = "all", smoothing: Smoothing = "savgol"
+    ) -> None:
+        self._fps, self._mending, self._smoothing = fps, mending, smoothing
+        ahead = 0.0 if mending == "none" else LONGEST_GAP_SECONDS
+        if mending == "all" or smoothing != "none":
+            ahead = LOOK_AHEAD_SECONDS
+        self.look_ahead = max(2, math.ceil(ahead * fps)) if ahead else 0
         self._look_back = max(2, round(LOOK_BACK_SECONDS * fps))
         self._tracks: dict[int, _Track] = {}
         self._known = self._finished = 0
@@ -93,7 +101,11 @@ class Mender:
             if observation is not None:
                 keypoints[index] = observation.keypoints
         flags: NDArray[np.uint8] = np.zeros(keypoints.shape[:2], np.uint8)
-        if self._repair:
+        if self._mending == "gaps":
+            points, gaps = filled(keypoints, self._fps)
+            keypoints = points.astype(np.float32)
+            flags[gaps] = Repair.FILLED
+        elif self._mending == "all":
             keypoints, flags, exchanges = repaired(keypoints, self._fps, track.exchanges)
             track.exchanges = exchanges[: max(0, stop - track.first)]
         steady = keypoints

@@ -185,7 +185,7 @@ def test_long_absence_is_absence():
 
 
 def test_without_repair_and_smoothing_nothing_waits_or_changes():
-    mender = Mender(FPS, repair=False, smoothing="none")
+    mender = Mender(FPS, "none", "none")
     wrong = exchanged(walk(40), range(20, 25), LEGS)
     out = []
     for keypoints in wrong:
