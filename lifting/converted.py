@@ -98,6 +98,15 @@ def folder_for(weights: str) -> Path:
     return cache_dir() / _FOLDER / f"lifter-{sha256(json.dumps(key).encode())[:32]}"
 
 
+def is_converted() -> bool:
+    """Whether the default lifter has been converted, as far as one can see without loading it."""
+    try:
+        with shipped_weights(SHIPPED) as files:
+            return (folder_for(weights_sha256(files)) / ABOUT).is_file()
+    except (OSError, GridposeError):
+        return False
+
+
 def load_converted() -> ConvertedLifter | None:
     """The default lifter, if it has been converted."""
     if not is_installed():

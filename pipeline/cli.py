@@ -7,6 +7,7 @@ OpenVINO or OpenCV.
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -73,6 +74,7 @@ from gridpose.pipeline.cli_video_options import (
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
+    from gridpose.pipeline.console import Console
     from gridpose.pipeline.job import VideoOptions
 
 app = typer.Typer(
@@ -117,6 +119,20 @@ def _run(
         f"{result.frames} frames, {len(result.track_ids)} people, "
         f"{result.seconds:.1f} s ({rate:.1f} fps)\n{files}",
     )
+    _convert(options, console)
+
+
+def _convert(options: VideoOptions, console: Console) -> None:
+    """Let the next runs start faster; now that the result is there."""
+    from gridpose.pipeline.lifters import convert_lifter, is_to_convert
+
+    chosen = options.lifter
+    if not isinstance(chosen, (str, Path)):
+        return
+    if is_to_convert(chosen, options.device, options.precision):
+        console.info("converting the lifter, so that it loads faster from now on (once)")
+        with suppress(KeyboardInterrupt):
+            convert_lifter()
 
 
 @app.command()

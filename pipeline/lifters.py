@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gridpose.core import SHIPPED_LIFTERS, may_have_gpu
 
 if TYPE_CHECKING:
-    from gridpose.devices import PrecisionChoice
+    from gridpose.devices import Precision, PrecisionChoice
     from gridpose.lifting import Lifter
     from gridpose.lifting.converted import ConvertedLifter
 
@@ -16,34 +16,55 @@ if TYPE_CHECKING:
 def load_video_lifter(
     name: str | Path, device: str, precision: PrecisionChoice
 ) -> Lifter | ConvertedLifter:
-    """The lifter for videos.
-
-    On a CPU with OpenVINO the default lifter is converted the first time, and needs no torch
-    after that.
+    """The lifter for videos: on a CPU the default one needs no torch if it was converted.
 
     Raises:
         MissingError: no such file or device.
         InputError: not a lifter.
         UsageError: a precision that the device has not.
     """
-    on_cpu = _is_cpu(device)
-    # bf16 on a CPU speeds up the detector; the lifter would lose by it.
-    if precision == "auto" or (on_cpu and precision == "bf16"):
-        precision = "fp32"
-    convertible = on_cpu and precision == "fp32" and str(name) == SHIPPED_LIFTERS[0]
-    if convertible:
+    if _convertible(name, device, precision):
         from gridpose.lifting.converted import load_converted
 
         if (converted := load_converted()) is not None:
             return converted
     from gridpose.lifting import load_lifter
 
-    lifter = load_lifter(name, device=device, precision=precision)
-    if convertible:
-        from gridpose.lifting.conversion import keep_converted
+    return load_lifter(name, device=device, precision=_precision(device, precision))
 
-        return keep_converted(lifter) or lifter
-    return lifter
+
+def is_to_convert(name: str | Path, device: str, precision: PrecisionChoice) -> bool:
+    """Whether this lifter can be converted, and was not."""
+    if not _convertible(name, device, precision):
+        return False
+    from gridpose.lifting.converted import is_converted
+    from gridpose.openvino_engine import is_installed
+
+    return is_installed() and not is_converted()
+
+
+def convert_lifter() -> None:
+    """Convert the default lifter, for the runs after this one; takes some seconds.
+
+    Nothing happens where it cannot be converted or kept.
+    """
+    from gridpose.lifting import load_lifter
+    from gridpose.lifting.conversion import keep_converted
+
+    keep_converted(load_lifter())
+
+
+def _convertible(name: str | Path, device: str, precision: PrecisionChoice) -> bool:
+    if str(name) != SHIPPED_LIFTERS[0] or not _is_cpu(device):
+        return False
+    return _precision(device, precision) == "fp32"
+
+
+def _precision(device: str, precision: PrecisionChoice) -> Precision:
+    # bf16 on a CPU speeds up the detector; the lifter would lose by it.
+    if precision == "auto" or (precision == "bf16" and _is_cpu(device)):
+        return "fp32"
+    return precision
 
 
 def _is_cpu(device: str) -> bool:

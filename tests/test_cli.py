@@ -10,7 +10,7 @@ from fakes import standing_at
 from media import children, is_alive, packets, streams
 
 COMMANDS = ("video", "demo", "lift", "train", "eval", "doctor")
-HEAVY = ("torch", "mediapipe", "matplotlib", "cv2")
+HEAVY = ("torch", "openvino", "matplotlib", "cv2")
 MAIN = [sys.executable, "-c", "from gridpose.pipeline.cli import main; main()"]
 
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -293,3 +294,24 @@ class TestConverted:
         assert isinstance(lifter, Lifter)
         assert lifter.name == "default-frame"
         assert not list(home.iterdir())
+
+    def test_the_first_run_converts_it_when_its_result_is_there(
+        self, home, invoke, tmp_path, monkeypatch
+    ):
+        picture, result = tmp_path / "picture.png", tmp_path / "result.png"
+        cv2.imwrite(str(picture), np.full((240, 320, 3), 90, np.uint8))
+        there = []
+
+        def interrupted():
+            there.append(result.is_file())
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("gridpose.pipeline.lifters.convert_lifter", interrupted)
+        command = ("video", picture, "-o", result, "--overwrite", "--detector", "blazepose-full")
+        done = invoke(*command)
+        assert (done.exit_code, there) == (0, [True])
+        assert "converting the lifter" in done.stderr
+        assert "converting" not in invoke(*command, "--lifter", "default-frame").stderr
+        monkeypatch.setattr("gridpose.lifting.converted.is_converted", lambda: True)
+        assert "converting" not in invoke(*command).stderr
+        assert len(there) == 1

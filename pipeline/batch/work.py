@@ -93,7 +93,7 @@ class Models:
 
     def __init__(self, options: VideoOptions) -> None:
         from gridpose.detectors import load_detector
-        from gridpose.pipeline.lifters import load_video_lifter
+        from gridpose.pipeline.lifters import convert_lifter, is_to_convert, load_video_lifter
 
         self._opened = ExitStack()
         assert isinstance(options.detector, str)
@@ -105,11 +105,14 @@ class Models:
                 hrnet=options.hrnet,
             )
         )
-        self.lifter: Lifter | ConvertedLifter = (
-            load_video_lifter(options.lifter, options.device, options.precision)
-            if isinstance(options.lifter, (str, Path))
-            else options.lifter
-        )
+        self.lifter: Lifter | ConvertedLifter
+        if isinstance(options.lifter, (str, Path)):
+            which = (options.lifter, options.device, options.precision)
+            if is_to_convert(*which):
+                convert_lifter()
+            self.lifter = load_video_lifter(*which)
+        else:
+            self.lifter = options.lifter
 
     def __enter__(self) -> Models:
         return self
