@@ -33,6 +33,15 @@ def load_video_lifter(
     return load_lifter(name, device=device, precision=_precision(device, precision))
 
 
+def needs_torch(name: str | Path, device: str, precision: PrecisionChoice) -> bool:
+    """Whether :func:`load_video_lifter` will import torch."""
+    if not _convertible(name, device, precision):
+        return True
+    from gridpose.lifting.converted import is_converted
+
+    return not is_converted()
+
+
 def is_to_convert(name: str | Path, device: str, precision: PrecisionChoice) -> bool:
     """Whether this lifter can be converted, and was not."""
     if not _convertible(name, device, precision):

@@ -246,25 +246,28 @@ class _Run:
         """Everything after detection."""
         panels: deque[tuple[float, ImageArray | None]] = deque()
         batch: list[_Detected] = []
-        # At once, so that it loads beside the detector.
-        with self._stopwatch(LOAD):
+        later: _Later | None = None
+        if self._lifter_is_light():
             later = self._load_later()
-        give_way()
         for item in detected:
+            if later is None:
+                # Only now, so that torch and scipy load while the detector is at work already.
+                later = self._load_later()
             panels.append((item.time, item.panel))
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
                 self._lift(later, batch)
                 batch.clear()
             yield from self._draw(later.timeline.finished(), panels, sink)
-        self._lift(later, batch, at_end=True)
-        yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
-        tilt = later.timeline.gravity.tilt_degrees
-        if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
-            self.notes.append(
-                f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
-                "--gravity estimate sets them upright"
-            )
+        if later is not None:
+            self._lift(later, batch, at_end=True)
+            yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
+            tilt = later.timeline.gravity.tilt_degrees
+            if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
+                self.notes.append(
+                    f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
+                    "--gravity estimate sets them upright"
+                )
 
     def _decode(self) -> Iterator[tuple[Frame, ImageArray | None]]:
         frames = iter(self._frames)
@@ -313,8 +316,27 @@ class _Run:
                 for (frame, panel), people in zip(batch, found, strict=True):
                     yield _Detected(frame.time, panel, people)
 
+    def _lifter_is_light(self) -> bool:
+        """Whether the lifter may load beside the detector.
+
+        Not with torch: its import and mmengine's reading of configs both make syntax trees, which
+        two threads at once cannot do in Python 3.11 ("AST constructor recursion depth mismatch").
+        """
+        from gridpose.pipeline.lifters import needs_torch
+
+        options = self._options
+        return isinstance(options.lifter, (str, Path)) and not needs_torch(
+            options.lifter, options.device, options.precision
+        )
+
     def _load_later(self) -> _Later:
-        """What the stages after detection need."""
+        """What the stages after detection need; from then on their thread gives way."""
+        with self._stopwatch(LOAD):
+            later = self._made_later()
+        give_way()
+        return later
+
+    def _made_later(self) -> _Later:
         from gridpose.pipeline.lifters import load_video_lifter
         from gridpose.pipeline.lifting_stage import stages
         from gridpose.pipeline.timeline import Timeline

@@ -1,5 +1,6 @@
 import json
 import math
+import threading
 from pathlib import Path
 
 import cv2
@@ -163,6 +164,32 @@ def test_a_picture(tmp_path, lifter):
     drawn = cv2.imread(str(output))
     assert drawn.shape[0] == 720
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_a_lifter_that_needs_torch_does_not_load_beside_the_detector(
+    tmp_path, frame_lifter, monkeypatch, light
+):
+    """Two threads that make syntax trees disturb each other (Python 3.11)."""
+    source = tmp_path / "in.png"
+    cv2.imwrite(str(source), np.full((HEIGHT, WIDTH, 3), 128, np.uint8))
+    lifter_begun, order = threading.Event(), []
+
+    def load_detector(*_, **__):
+        lifter_begun.wait(20 if light else 0.5)
+        order.append("detector")
+        return FakeDetector(lambda frame: [body(160)])
+
+    def load_video_lifter(*_):
+        lifter_begun.set()
+        order.append("lifter")
+        return frame_lifter
+
+    monkeypatch.setattr("gridpose.detectors.load_detector", load_detector)
+    monkeypatch.setattr("gridpose.pipeline.lifters.load_video_lifter", load_video_lifter)
+    monkeypatch.setattr("gridpose.pipeline.lifters.needs_torch", lambda *_: not light)
+    run_video(source, tmp_path / "out.png", VideoOptions(detector="blazepose"))
+    assert order == (["lifter", "detector"] if light else ["detector", "lifter"])
 
 
 def test_a_failing_detector_leaves_nothing_behind(video, tmp_path, lifter):
