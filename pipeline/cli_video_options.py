@@ -99,7 +99,11 @@ SmoothingChoice = Annotated[
     SmoothingName, typer.Option(help="Temporal filter of keypoints and world poses.")
 ]
 RepairFlag = Annotated[
-    bool, typer.Option(help="Mend exchanged sides, outliers and short gaps of the detector.")
+    bool,
+    typer.Option(
+        help="Fill short gaps of the detector; for lifters of single frames also mend exchanged"
+        " sides and outliers, which the default one knows by itself."
+    ),
 ]
 ConstantBones = Annotated[bool, typer.Option(help="Keep each person's bone lengths constant.")]
 GravityChoice = Annotated[

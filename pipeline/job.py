@@ -41,7 +41,8 @@ class VideoOptions:
     does. ``fov`` is the lens's horizontal field of view in degrees, if known.
     ``gravity`` "estimate" sets people upright as they stand, for cameras that are not level;
     ``trajectory`` puts them where they are rather than above the origin.
-    ``repair`` exchanges left and right back, drops outliers and fills short gaps in the detections.
+    ``repair`` fills short gaps in the detections; for lifters of single frames it also exchanges
+    left and right back and drops outliers.
     ``look`` says how the result is drawn.
     ``hrnet`` holds further options of the detector of that name.
     """
