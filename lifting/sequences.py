@@ -27,6 +27,10 @@ BACK, AHEAD, FADE = 16, 12, 3
 _SHORTEST = 15
 """Frames of a window; where fewer are known the first and the last one stand still before and after
 them: windows of one to five frames are lifted worse than single frames."""
+_LENGTHS = 8
+"""Windows at the ends of a track are made longer in the same way, to every eighth length: OpenVINO
+keeps a megabyte or more for each length it has seen. Those in the middle of a track have one of
+these lengths already."""
 _SAME_RATE = 0.04
 """Frame rates that differ by less are taken for equal."""
 _WINDOWS_AT_ONCE = 16
@@ -145,7 +149,7 @@ class SequenceStream:
             alike = list(group)
             for first in range(0, len(alike), _WINDOWS_AT_ONCE):
                 some = alike[first : first + _WINDOWS_AT_ONCE]
-                lacking = max(0, _SHORTEST - len(some[0][1]))
+                lacking = _lacking(len(some[0][1]))
                 still = lacking // 2, lacking - lacking // 2
                 seen = [self._at(np.pad(times, still, mode="edge")) for _, times in some]
                 flat, rated = zip(*seen, strict=True)
@@ -178,6 +182,11 @@ class SequenceStream:
         count = max(0, oldest - self._first)
         self._flat, self._confidence = self._flat[count:], self._confidence[count:]
         self._first += count
+
+
+def _lacking(frames: int) -> int:
+    """By how many frames a window is to be made longer."""
+    return _SHORTEST - frames if frames < _SHORTEST else (_SHORTEST - frames) % _LENGTHS
 
 
 def _mixed(first: FloatArray, second: FloatArray, share: FloatArray) -> FloatArray:

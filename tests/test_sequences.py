@@ -315,3 +315,19 @@ class TestConverted:
         monkeypatch.setattr("gridpose.lifting.converted.is_converted", lambda: True)
         assert "converting" not in invoke(*command).stderr
         assert len(there) == 1
+
+
+def test_windows_have_few_different_lengths():
+    """What OpenVINO keeps for each would otherwise grow with the number of tracks."""
+    lengths = set()
+
+    def lift(flat, confidence):
+        lengths.add(flat.shape[1])
+        return np.zeros((*flat.shape[:3], 3), np.float32)
+
+    for frames in range(1, 200):
+        stream = SequenceStream(lift, 30)
+        stream.add(np.zeros((frames, 17, 2), np.float32), np.ones((frames, 17), np.float32))
+        assert len(stream.finished(at_end=True)) == frames
+    assert len(lengths) <= 8
+    assert max(lengths) <= WINDOW_FRAMES
