@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gridpose.core import FloatArray
 from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, Scheme, onto_image, view_of_person
@@ -102,3 +104,11 @@ class LiftWindows(nn.Module):
         poses: Tensor = self.network(view.keypoints, confidence, valid, view.travel, lift)[1]
         with torch.autocast(device, enabled=False):
             return poses @ view.to_camera.transpose(-1, -2)
+
+    @torch.no_grad()
+    def lift_arrays(self, flat: FloatArray, confidence: FloatArray) -> FloatArray:
+        """The same for arrays, wherever the weights are."""
+        device = self.network.correct.weight.device
+        given = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in (flat, confidence))
+        poses: FloatArray = self(*given).float().cpu().numpy()
+        return poses

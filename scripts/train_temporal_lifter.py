@@ -58,18 +58,10 @@ WARM_UP_SHARE, DECAY_SHARE = 0.04, 0.6
 """Shares of the training at its beginning and end, over which the learning rate rises and falls."""
 
 
-def evaluate(
-    network: TemporalNetwork, frames: FrameLifter, bench: Path, device: torch.device
-) -> dict[str, float]:
+def evaluate(network: TemporalNetwork, frames: FrameLifter, bench: Path) -> dict[str, float]:
     """Errors on a benchmark of sequences, exact and disturbed 2D, without any repair."""
     sequences, fps = read_sequences(bench)
-    windows = LiftWindows(frames, network)
-
-    @torch.inference_mode()
-    def lift_windows(flat: FloatArray, confidence: FloatArray) -> FloatArray:
-        given = (torch.from_numpy(values).to(device) for values in (flat, confidence))
-        poses: FloatArray = windows(*given).float().cpu().numpy()
-        return poses
+    lift_windows = LiftWindows(frames, network).lift_arrays
 
     def lift(
         keypoints: FloatArray, size: AnyArray, confidence: FloatArray, fps: float
@@ -170,7 +162,7 @@ def main(
         averaged = average.module
         training = {**recipe, "steps": step, "seconds": round(clock.elapsed)}
         training["progress"] = round(clock.progress(step), 3)
-        metrics = evaluate(averaged, lifter, bench, target) if bench.is_file() else {}
+        metrics = evaluate(averaged, lifter, bench) if bench.is_file() else {}
         line = {
             "mixing": mixing,
             "step": step,
@@ -218,7 +210,7 @@ def main(
         save()
     if bench.is_file():
         shipped_network = read_temporal(shipped).build().to(target)
-        print(json.dumps({"shipped": evaluate(shipped_network, lifter, bench, target)}))
+        print(json.dumps({"shipped": evaluate(shipped_network, lifter, bench)}))
 
 
 if __name__ == "__main__":

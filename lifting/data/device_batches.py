@@ -77,12 +77,7 @@ class DeviceBatches:
 
         A CPU generator gives the same order whatever the device.
         """
-        if generator is None:
-            return torch.arange(len(self), device=self.device)
-        order = torch.randperm(len(self), generator=generator, device=generator.device)
-        if self.device.type == "cuda" and order.device.type == "cpu":
-            return order.pin_memory().to(self.device, non_blocking=True)
-        return order.to(self.device)
+        return row_order(len(self), self.device, generator)
 
     def epoch(
         self, batch: int, generator: torch.Generator | None = None
@@ -94,3 +89,13 @@ class DeviceBatches:
         order = self.order(generator)
         for start in range(0, len(order), batch):
             yield self.select(order[start : start + batch])
+
+
+def row_order(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Row numbers (count,) on the device, as :meth:`DeviceBatches.order` has them."""
+    if generator is None:
+        return torch.arange(count, device=device)
+    order = torch.randperm(count, generator=generator, device=generator.device)
+    if device.type == "cuda" and order.device.type == "cpu":
+        return order.pin_memory().to(device, non_blocking=True)
+    return order.to(device)

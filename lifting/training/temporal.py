@@ -18,10 +18,6 @@ VELOCITY, ACCELERATION, BONES, FLAT = 1.5, 1.0, 0.3, 0.4
 """Weights of the parts of the loss; that of positions is 1."""
 UNSEEN = 0.35
 """How much joints count that are not seen."""
-LEARNT_FROM = (
-    "keypoints", "confidence", "valid", "travel", "size", "to_camera", "poses", "within",
-)  # fmt: skip
-"""Tensors of a batch, in the order in which :func:`temporal_error` takes them."""
 METRES_PER_SIZE = 0.45
 """Roughly what a person's RMS size in the image is, in metres."""
 

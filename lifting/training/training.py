@@ -78,7 +78,7 @@ from gridpose.lifting.training.options import (
 )
 from gridpose.lifting.training.processes import first_process_first, processes, rank
 from gridpose.lifting.training.runner import LiftingRunner
-from gridpose.lifting.training.temporal import LEARNT_FROM, temporal_error
+from gridpose.lifting.training.temporal import temporal_error
 from gridpose.lifting.training.validation import (
     Evaluator,
     Row,
@@ -262,9 +262,8 @@ def _temporal_task(
     frames = FrameLifter(checkpoint.build(), checkpoint.normalisation, fov)
     frames.to(device).requires_grad_(False)
 
-    def error(current: TemporalNetwork, **windows: Tensor) -> Tensor:
-        distance, _ = temporal_error(current, frames, *(windows[name] for name in LEARNT_FROM))
-        return distance
+    def error(current: TemporalNetwork, **windows: Any) -> Tensor:
+        return temporal_error(current, frames, **windows)[0]
 
     def save(current: nn.Module, row: Row, history: dict[str, Any], file: Path) -> None:
         names = ("mpjpe", "pa_mpjpe", "mpjve", "acceleration")

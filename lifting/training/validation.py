@@ -109,16 +109,7 @@ class SequenceValidationLoop(_Loop):
 
     def _measure(self, network: TemporalNetwork) -> Row:
         told: SequenceEvaluator = self._evaluator
-        windows = LiftWindows(told.frames, network)
-        device = network.correct.weight.device
-
-        def lift(flat: FloatArray, confidence: FloatArray) -> FloatArray:
-            given = (
-                torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in (flat, confidence)
-            )
-            poses: FloatArray = windows(*given).float().cpu().numpy()
-            return poses
-
+        lift = LiftWindows(told.frames, network).lift_arrays
         size = (FRAME_SIZE, FRAME_SIZE)
         predicted = np.concatenate(
             [

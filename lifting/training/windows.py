@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gridpose.core import MIRRORED
 from gridpose.lifting.data.dataset import PoseDataset
+from gridpose.lifting.data.device_batches import row_order
 from gridpose.lifting.evaluation import FRAME_SIZE
 from gridpose.lifting.sequence_errors import SequenceErrorModel, SequenceErrors
 from gridpose.lifting.sequences import CHUNK, WINDOW_FPS
@@ -55,9 +56,7 @@ class SequenceWindows:
 
     def order(self, generator: torch.Generator | None) -> Tensor:
         """Numbers of all parts, shuffled if there is a generator."""
-        if generator is None:
-            return torch.arange(len(self), device=self.device)
-        return torch.randperm(len(self), generator=generator).to(self.device)
+        return row_order(len(self), self.device, generator)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         """Windows around the parts ``index``: what ``temporal_error`` takes, by name."""
