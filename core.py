@@ -89,7 +89,8 @@ def usable_cores() -> int:
 class GridposeError(Exception):
     """An error that a user can act on; its text is one clear sentence.
 
-    ``exit_code`` is what the command line ends with.
+    It names parameters in backquotes, with a value or without ("`overwrite=True` replaces it"); the
+    command line shows its options instead. ``exit_code`` is what the command line ends with.
     """
 
     exit_code = 1

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, NoReturn, ParamSpec
 
 import typer
 
+from gridpose.pipeline.cli_errors import as_options
+
 P = ParamSpec("P")
 
 INTERRUPTED = 130
@@ -98,7 +100,7 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
                 text = f"{kind}: {error} (a defect in gridpose; --verbose shows where)"
             if verbose:
                 traceback.print_exc()
-            print(f"error: {text}", file=sys.stderr)
+            print(f"error: {as_options(text)}", file=sys.stderr)
             raise typer.Exit(code) from error
 
     return wrapped

@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from gridpose.pipeline.cli_errors import as_options
 from gridpose.pipeline.job import Progress
 
 _LINE_SECONDS = 10.0
@@ -22,11 +23,11 @@ class Console:
     def info(self, text: str) -> None:
         """News that ``--quiet`` turns off."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(as_options(text), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """Something the user must know; always shown."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {as_options(text)}", file=sys.stderr, flush=True)
 
     def result(self, values: dict[str, Any], text: str) -> None:
         """The outcome: one JSON object with ``--json``, else words."""
