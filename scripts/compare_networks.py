@@ -26,7 +26,7 @@ from gridpose.lifting.benchmark import Benchmark, measure, read_benchmark
 from gridpose.lifting.lifter import mirror
 from gridpose.lifting.network import Kind, LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, normalise
-from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
+from gridpose.lifting.synthesis.poses import PoseBank, Synthesiser, SynthesisOptions
 from gridpose.lifting.training.recipe import (
     MuonAdamW,
     learning_rate,

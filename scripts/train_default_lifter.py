@@ -30,7 +30,7 @@ from gridpose.lifting.benchmark import measure, read_benchmark
 from gridpose.lifting.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from gridpose.lifting.lifter import Lifter
 from gridpose.lifting.network import NetworkConfig, build_network
-from gridpose.lifting.synthesis import (
+from gridpose.lifting.synthesis.poses import (
     PoseBank,
     Synthesiser,
     SynthesisOptions,

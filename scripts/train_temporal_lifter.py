@@ -27,13 +27,13 @@ from gridpose.core import AnyArray, FloatArray, keep_freed_memory
 from gridpose.lifting.checkpoint import read_checkpoint
 from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES
-from gridpose.lifting.sequence_synthesis import (
+from gridpose.lifting.sequences import lift_keypoints
+from gridpose.lifting.synthesis.poses import PoseBank
+from gridpose.lifting.synthesis.windows import (
     SequenceBank,
     SequenceOptions,
     SequenceSynthesiser,
 )
-from gridpose.lifting.sequences import lift_keypoints
-from gridpose.lifting.synthesis import PoseBank
 from gridpose.lifting.temporal import WINDOW_FRAMES, TemporalConfig, TemporalNetwork
 from gridpose.lifting.temporal_benchmark import measure_sequences, read_sequences
 from gridpose.lifting.temporal_checkpoint import (

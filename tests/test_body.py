@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gridpose.core import PARENTS
 from gridpose.lifting.body import BONE_LENGTHS, to_mean_size
-from gridpose.lifting.bone_directions import assemble
+from gridpose.lifting.synthesis.bone_directions import assemble
 
 LENGTHS = torch.tensor(BONE_LENGTHS)
 

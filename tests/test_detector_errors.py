@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gridpose.core import JOINT_NAMES, MIRRORED
-from gridpose.lifting.detector_errors import DetectorErrors, ErrorModel
+from gridpose.lifting.synthesis.detector_errors import DetectorErrors, ErrorModel
 
 torch.set_num_threads(1)
 

@@ -12,10 +12,10 @@ import torch
 from gridpose.core import MIRRORED, InputError, MissingError, UsageError
 from gridpose.lifting import Lifter, load_lifter, mpjpe, resolve_device
 from gridpose.lifting.body import BONE_LENGTHS
-from gridpose.lifting.bone_directions import assemble
 from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
 from gridpose.lifting.network import Kind, NetworkConfig, build_network
-from gridpose.lifting.synthesis import PoseBank
+from gridpose.lifting.synthesis.bone_directions import assemble
+from gridpose.lifting.synthesis.poses import PoseBank
 
 torch.set_num_threads(1)  # threads only wait for each other on matrices this small
 

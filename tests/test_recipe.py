@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gridpose.lifting.network import NetworkConfig, build_network
-from gridpose.lifting.synthesis import PoseBank, Synthesiser, SynthesisOptions
+from gridpose.lifting.synthesis.poses import PoseBank, Synthesiser, SynthesisOptions
 from gridpose.lifting.training.recipe import (
     MuonAdamW,
     learning_rate,

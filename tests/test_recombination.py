@@ -9,9 +9,9 @@ from torch import Tensor
 
 from gridpose.core import JOINT_NAMES
 from gridpose.lifting.body import BONE_LENGTHS
-from gridpose.lifting.bone_directions import TiltOptions, assemble, mirror, tilt
-from gridpose.lifting.recombination import RecombinationOptions, Recombined, Recombiner
-from gridpose.lifting.synthesis import PoseBank
+from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, mirror, tilt
+from gridpose.lifting.synthesis.poses import PoseBank
+from gridpose.lifting.synthesis.recombination import RecombinationOptions, Recombined, Recombiner
 
 torch.set_num_threads(1)
 

@@ -26,10 +26,10 @@ from scipy.spatial.transform import Rotation
 
 from gridpose.core import NUM_JOINTS, PARENTS, DoubleArray, InputError, MissingError, UsageError
 from gridpose.lifting.body import BONE_LENGTHS
-from gridpose.lifting.bone_directions import assemble
 from gridpose.lifting.data.dataset import SUBJECTS
 from gridpose.lifting.data.files import Key, Split
 from gridpose.lifting.data.h36m_cameras import LENSES, Lens
+from gridpose.lifting.synthesis.bone_directions import assemble
 
 FRAME_PX: Final = 1000
 _MARGIN_PX: Final = 10

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.normalise import normalise
-from gridpose.lifting.synthesis import SyntheticBatch
+from gridpose.lifting.synthesis.poses import SyntheticBatch
 
 SMALLEST_MATRIX = 16
 """Weights of fewer rows or columns are learnt by AdamW, not by Muon."""

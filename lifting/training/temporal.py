@@ -10,8 +10,8 @@ from torch import Tensor
 from gridpose.core import NUM_JOINTS, PARENTS
 from gridpose.lifting.forward import FrameLifter
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
-from gridpose.lifting.sequence_synthesis import SyntheticWindows
 from gridpose.lifting.steady_view import steady_view
+from gridpose.lifting.synthesis.windows import SyntheticWindows
 from gridpose.lifting.temporal import TemporalNetwork
 
 VELOCITY, ACCELERATION, BONES, FLAT = 1.5, 1.0, 0.3, 0.4

@@ -1,6 +1,6 @@
 """Training windows from motion capture: bodies that move, cameras that stand or move, errors.
 
-As :mod:`gridpose.lifting.synthesis`, but for sequences. All of it is batched torch code.
+As :mod:`gridpose.lifting.synthesis.poses`, but for sequences. All of it is batched torch code.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gridpose.core import MIRRORED, NUM_JOINTS, AnyArray
-from gridpose.lifting.bone_directions import TiltOptions, assemble, mirror, tilt
-from gridpose.lifting.collisions import Collisions
-from gridpose.lifting.joint_limits import LIMITED
-from gridpose.lifting.local_frames import ROWS, LocalFrames, rows
-from gridpose.lifting.recombination import rotate_a_little
-from gridpose.lifting.sequence_errors import SequenceErrorModel, SequenceErrors
 from gridpose.lifting.sequences import WINDOW_FPS
-from gridpose.lifting.synthesis import (
+from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, mirror, tilt
+from gridpose.lifting.synthesis.collisions import Collisions
+from gridpose.lifting.synthesis.joint_limits import LIMITED
+from gridpose.lifting.synthesis.local_frames import ROWS, LocalFrames, rows
+from gridpose.lifting.synthesis.poses import (
     Motion,
     PoseBank,
     Synthesiser,
     SynthesisOptions,
     read_motion,
 )
+from gridpose.lifting.synthesis.recombination import rotate_a_little
+from gridpose.lifting.synthesis.sequence_errors import SequenceErrorModel, SequenceErrors
 
 # Which limbs of another window somebody may get, and how often.
 _EXCHANGES = (

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, AnyArray, FloatArray, InputError
 from gridpose.lifting.body import BONE_LENGTHS
-from gridpose.lifting.bone_directions import TiltOptions, assemble, tilt
-from gridpose.lifting.detector_errors import DetectorErrors, ErrorModel
 from gridpose.lifting.normalise import view_rotation
-from gridpose.lifting.recombination import RecombinationOptions, Recombiner
+from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, tilt
+from gridpose.lifting.synthesis.detector_errors import DetectorErrors, ErrorModel
+from gridpose.lifting.synthesis.recombination import RecombinationOptions, Recombiner
 
 # A pose that collides goes on to the arms of further donors: of six, one always fits.
 _DONORS = 6

@@ -4,7 +4,7 @@ The idea is EvoSkeleton's (Li et al., CVPR 2020): limbs change their owner, and 
 Limits depend on the pose of the parent bone as in Akhter and Black (CVPR 2015), but are measured
 from the poses at hand.
 
-Poses are kept as local directions, see :mod:`gridpose.lifting.local_frames`.
+Poses are kept as local directions, see :mod:`gridpose.lifting.synthesis.local_frames`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,18 @@ import torch
 from torch import Tensor
 
 from gridpose.core import NUM_JOINTS
-from gridpose.lifting.bone_directions import mirror
-from gridpose.lifting.collisions import Collisions
-from gridpose.lifting.joint_limits import LIMITED, JointLimits
-from gridpose.lifting.local_frames import LEFT, ROWS, SWINGING, SWUNG, TRUNK, LocalFrames, rows
+from gridpose.lifting.synthesis.bone_directions import mirror
+from gridpose.lifting.synthesis.collisions import Collisions
+from gridpose.lifting.synthesis.joint_limits import LIMITED, JointLimits
+from gridpose.lifting.synthesis.local_frames import (
+    LEFT,
+    ROWS,
+    SWINGING,
+    SWUNG,
+    TRUNK,
+    LocalFrames,
+    rows,
+)
 
 _ORIENTATION = len(ROWS)  # the column after the rows, where a pose's source is concerned
 _ARMS = slice(11, 15)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gridpose.core import NUM_JOINTS
-from gridpose.lifting.bone_directions import CHAIN
-from gridpose.lifting.local_frames import ROWS, TRUNK, rows
+from gridpose.lifting.synthesis.bone_directions import CHAIN
+from gridpose.lifting.synthesis.local_frames import ROWS, TRUNK, rows
 
 # Points are tested against segments between two joints; distances in metres.
 _FOREARM_POINTS = (0.0, 0.5, 1.0, 1.3)  # shares of the way from elbow to wrist, and the hand

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gridpose.lifting.local_frames import SWINGING, SWUNG, rows
+from gridpose.lifting.synthesis.local_frames import SWINGING, SWUNG, rows
 
 # Each row that is limited, the row it depends on (itself: on nothing), and the kind of table.
 LIMITED = [*SWINGING, *rows("thorax"), *SWUNG, *rows("across")]
@@ -47,7 +47,7 @@ class JointLimits:
     """Which directions the bones of poses take, given those of their parents.
 
     Args:
-        local: (N, 17, 3) local directions of the poses, see :mod:`gridpose.lifting.local_frames`.
+        local: (N, 17, 3) local directions of the poses, see :mod:`.local_frames`.
         widen: angle in degrees by which limits are wider than the data.
         reach: directions of a parent bone within this angle (degrees) share their child's limits.
     """

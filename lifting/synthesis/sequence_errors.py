@@ -1,4 +1,4 @@
-"""What a detector gets wrong over time: :mod:`gridpose.lifting.detector_errors` for sequences.
+"""What a detector gets wrong over time: :mod:`.detector_errors` for sequences.
 
 Part of an error is the same in all frames of a sequence, a third of the rest persists to the next
 frame; joints leap off and sides are exchanged for some frames at a time; people are cut by the
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gridpose.core import JOINT_NAMES, MIRRORED, NUM_JOINTS, PARENTS
-from gridpose.lifting.detector_errors import JOINT_OFFSETS
+from gridpose.lifting.synthesis.detector_errors import JOINT_OFFSETS
 
 _LEGS = (1, 2, 3, 4, 5, 6)
 _LIMBS = (*_LEGS, 11, 12, 13, 14, 15, 16)
@@ -37,7 +37,7 @@ class SequenceErrors:
     derived: float = 0.4
     """Share of windows whose hip, spine and thorax come from hips and shoulders, as with COCO."""
     offsets: float = 0.25
-    """As in :class:`gridpose.lifting.detector_errors.DetectorErrors`."""
+    """As in :class:`gridpose.lifting.synthesis.detector_errors.DetectorErrors`."""
     noise: float = 0.0105
     noise_spread: float = 0.4
     persistence: float = 1 / 3
