@@ -7,8 +7,6 @@ detector, so that one can tell what a lifter loses to either. Metres in, millime
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,19 +25,11 @@ from gridpose.core import (
     InputError,
 )
 from gridpose.lifting.metrics import aligned_joint_errors, joint_errors
+from gridpose.lifting.npz import read_arrays
 
 _MM = 1000.0
 _FOV_DECIMALS: Final = 1
 """Of a degree; rounding moves the shipped lifter's joints by 0.03 mm in the mean."""
-_NPZ_ERRORS: Final = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class PoseLifter(Protocol):
@@ -167,7 +157,7 @@ def read_benchmark(file: Path) -> Benchmark:
         InputError: not such a file, an array is missing or has another shape, or numbers in it
             mean nothing.
     """
-    arrays = _read_arrays(file, [field.name for field in fields(Benchmark)])
+    arrays = read_arrays(file, [field.name for field in fields(Benchmark)])
     count = len(arrays["poses_camera"]) if arrays["poses_camera"].ndim else 0
     shapes = {
         "poses_camera": (count, NUM_JOINTS, 3),
@@ -212,24 +202,11 @@ def read_actions(file: Path) -> dict[str, str]:
     Raises:
         InputError: not such a file, or an array is missing or has another shape.
     """
-    arrays = _read_arrays(file, ["clip_names", "action"])
+    arrays = read_arrays(file, ["clip_names", "action"])
     names, actions = arrays["clip_names"], arrays["action"]
     if names.ndim != 1 or names.shape != actions.shape:
         raise InputError(f"{file}: action is {actions.shape}, expected one for each clip_names")
     return {str(name): str(action) for name, action in zip(names, actions, strict=True)}
-
-
-def _read_arrays(file: Path, names: Sequence[str]) -> dict[str, AnyArray]:
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            missing = [name for name in names if name not in data]
-            if missing:
-                raise InputError(f"{file}: no array {', '.join(missing)}")
-            return {name: data[name] for name in names}
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file") from error
-    except (*_NPZ_ERRORS, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: not an npz file ({error})") from error
 
 
 def measure(

@@ -19,6 +19,7 @@ from gridpose.lifting.metrics import (
     joint_errors,
     velocity_errors,
 )
+from gridpose.lifting.npz import read_arrays
 
 _MM = 1000.0
 _ARRAYS = (
@@ -57,16 +58,7 @@ def read_sequences(file: Path) -> tuple[list[Sequence], float]:
     Raises:
         InputError: not such a file, or arrays do not fit together.
     """
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            missing = [name for name in _ARRAYS if name not in data]
-            if missing:
-                raise InputError(f"{file}: no array {', '.join(missing)}")
-            arrays = {name: data[name] for name in _ARRAYS}
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: not an npz file ({error})") from error
+    arrays = read_arrays(file, _ARRAYS)
     number, fps = arrays.pop("sequence"), float(arrays.pop("fps"))
     shapes = {name: value.shape[1:] for name, value in arrays.items()}
     wanted = {

@@ -15,6 +15,11 @@ _OTHER_NAMES: Final = {
     "compiled": "compile",
     "weights": "detector-weights",
     "config": "detector-config",
+    "run": "exp",
+    "epochs": "epoch",
+    "temperature_epochs": "temp-epoch",
+    "hidden": "hidsize",
+    "blocks": "num-block",
 }
 """Options whose names are not those of their parameters."""
 

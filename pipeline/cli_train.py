@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gridpose.pipeline.cli_common import (
-    DataRoot,
-    Device,
-    InputName,
-    Json,
-    ModelName,
-    Overwrite,
-    PrecisionName,
-    Quiet,
-    Verbose,
-    reports_errors,
-)
+from gridpose.pipeline.cli_common import Json, Quiet, Verbose, reports_errors
 
 if TYPE_CHECKING:
     from gridpose.lifting.training.options import TrainOptions
-    from gridpose.lifting.training.training import TrainResult
+    from gridpose.lifting.training.trainer import TrainResult
 
-
-class LossName(str, Enum):
-    """Losses."""
-
-    l2 = "l2"
-    l1 = "l1"
-    sqrtl2 = "sqrtl2"
-
-
-class SelectionName(str, Enum):
-    """What the best epoch is chosen on."""
-
-    val = "val"
-    test = "test"
-
-
-class TemperatureName(str, Enum):
-    """Schedules of the attention's temperature."""
-
-    none = "none"
-    linear = "linear"
+_DATA, _NETWORK, _OPTIMISATION = "Data", "Network", "Optimisation"
+_OUTPUT, _MACHINE = "Output", "Machine"
 
 
 def _train(options: TrainOptions, quiet: bool, verbose: bool, json_output: bool) -> None:
     import os
 
-    from gridpose.lifting.training.training import train
+    from gridpose.lifting.training.trainer import train
     from gridpose.pipeline.console import Console, ProgressDisplay
     from gridpose.pipeline.job import Progress
     from gridpose.storage import replacing
@@ -110,100 +79,263 @@ def _report(console: Any, result: TrainResult, curves: Path) -> None:
 
 @reports_errors
 def train_command(
-    data_rootdir: DataRoot = Path("./data/"),
-    input_name: InputName = "gt",
-    exp: Annotated[str, typer.Option(metavar="NAME", help="Name of the run.")] = "temporary",
-    ckpt: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Runs are folders in this one.")
-    ] = Path("checkpoint"),
-    lifting_model: Annotated[
-        ModelName,
-        typer.Option(metavar="MODEL", help="gridconv, dgridconv or dgridconv_autogrids."),
-    ] = ModelName.gridconv,
-    hidsize: Annotated[
-        int | None, typer.Option(min=1, help="Channels: 256, or 128 with --temporal.")
-    ] = None,
-    num_block: Annotated[int, typer.Option(min=0, help="Residual blocks.")] = 2,
-    padding_mode: Annotated[
-        tuple[str, str], typer.Option(metavar="A B", help="Of the two branches: c, z or r each.")
-    ] = ("c", "r"),
-    grid_shape: Annotated[
-        tuple[int, int], typer.Option(metavar="H W", help="Other than 5 5 with autogrids only.")
-    ] = (5, 5),
-    autosgt_prior: Annotated[
-        str, typer.Option(help="What a learnable grid starts from.")
-    ] = "standard",
-    loss: Annotated[
-        LossName,
+    more_mocap: Annotated[list[Path] | None, typer.Argument(hidden=True, metavar="")] = None,
+    data_rootdir: Annotated[
+        Path,
         typer.Option(
-            help="On the 75 values of the grid (of autogrids on the 51 of the joints): mean square,"
-            " mean absolute, mean distance."
+            metavar="FOLDER", help="Data sets are folders in this one.", rich_help_panel=_DATA
         ),
-    ] = LossName.l2,
-    epoch: Annotated[int, typer.Option(min=1, help="How many.")] = 200,
-    batch: Annotated[
-        int | None,
+    ] = Path("./data/"),
+    input_name: Annotated[
+        str,
         typer.Option(
-            min=1, help="In a step of all processes: 200 poses, or 64 windows with --temporal."
+            "--input",
+            metavar="NAME",
+            help="Data set: gt, hrnet, or another's name.",
+            rich_help_panel=_DATA,
         ),
-    ] = None,
-    test_batch: Annotated[int, typer.Option(min=1, help="Poses lifted at once.")] = 1000,
-    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
-    lr_decay: Annotated[
-        int, typer.Option(min=1, metavar="N", help="It falls after epochs 1, N+1, 2N+1, ...")
-    ] = 10,
-    lr_gamma: Annotated[float, typer.Option(help="By this factor.")] = 0.96,
-    grid_lr: Annotated[
-        float, typer.Option(help="A learnable grid's learning rate, times the others'.")
-    ] = 1.0,
-    dropout: Annotated[float, typer.Option(help="Share of channels dropped.")] = 0.25,
-    max_temp: Annotated[float, typer.Option(help="Highest attention temperature.")] = 30.0,
-    temp_epoch: Annotated[int, typer.Option(min=1, help="Epochs over which it falls.")] = 10,
-    temperature_schedule: Annotated[
-        TemperatureName,
-        typer.Option(
-            help="none: constant, which made the published models; linear: down to 1, as meant."
-        ),
-    ] = TemperatureName.none,
+    ] = "gt",
+    fps: Annotated[
+        float,
+        typer.Option(help="Frame rate of the data set, for --temporal.", rich_help_panel=_DATA),
+    ] = 50.0,
     select_on: Annotated[
-        SelectionName,
+        Literal["val", "test"],
         typer.Option(
             help="Choose the best epoch on held-out performances of the training subjects, or on"
-            " the test set, as the published code does: its results are then too good."
+            " the test set, as the published code does: its results are then too good.",
+            rich_help_panel=_DATA,
         ),
-    ] = SelectionName.val,
-    val_share: Annotated[float, typer.Option(help="Share of performances held out.")] = 0.05,
-    ema: Annotated[
-        float | None, typer.Option(metavar="DECAY", help="Average weights, as with 0.999.")
+    ] = "val",
+    val_share: Annotated[
+        float, typer.Option(help="Share of performances held out.", rich_help_panel=_DATA)
+    ] = 0.05,
+    mocap: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILES...",
+            help="Instead of a data set: motion capture (.npz) that poses are drawn from, seen by"
+            " virtual cameras and a detector that errs.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
-    load: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Checkpoint to start from.")
+    still: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --mocap and --temporal: draw people who hardly move from this file (may be"
+            " given several times).",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of an epoch, with --mocap.", rich_help_panel=_DATA)
+    ] = 1000,
+    lifting_model: Annotated[
+        Literal["gridconv", "dgridconv", "dgridconv_autogrids"],
+        typer.Option(
+            metavar="MODEL",
+            help="gridconv, dgridconv or dgridconv_autogrids.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = "gridconv",
     temporal: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
             help="Train a network that sees time around this lifter of single frames (a checkpoint"
             " or default-frame), which stays as it is.",
+            rich_help_panel=_NETWORK,
         ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frame rate of the data, for --temporal.")] = 50.0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all random numbers.")] = 0,
-    device: Device = "auto",
-    precision: Annotated[
-        PrecisionName, typer.Option(help="fp16 and bf16: mixed precision, on a GPU.")
-    ] = PrecisionName.fp32,
-    compile_network: Annotated[
-        bool, typer.Option("--compile", help="Compile the network; pays off in long runs on GPUs.")
+    hidsize: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Channels: 256, or 128 with --temporal.", rich_help_panel=_NETWORK
+        ),
+    ] = None,
+    num_block: Annotated[
+        int, typer.Option(min=0, help="Residual blocks.", rich_help_panel=_NETWORK)
+    ] = 2,
+    padding_mode: Annotated[
+        tuple[str, str],
+        typer.Option(
+            metavar="A B",
+            help="Of the two branches: c, z or r each.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = ("c", "r"),
+    grid_shape: Annotated[
+        tuple[int, int],
+        typer.Option(
+            metavar="H W", help="Other than 5 5 with autogrids only.", rich_help_panel=_NETWORK
+        ),
+    ] = (5, 5),
+    autosgt_prior: Annotated[
+        str, typer.Option(help="What a learnable grid starts from.", rich_help_panel=_NETWORK)
+    ] = "standard",
+    dropout: Annotated[
+        float, typer.Option(help="Share of channels dropped.", rich_help_panel=_NETWORK)
+    ] = 0.25,
+    load: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Checkpoint to start from.", rich_help_panel=_NETWORK),
+    ] = None,
+    loss: Annotated[
+        Literal["l2", "l1", "sqrtl2"],
+        typer.Option(
+            help="On the 75 values of the grid (of autogrids and with --mocap on the 51 of the"
+            " joints): mean square, mean absolute, mean distance.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = "l2",
+    epoch: Annotated[
+        int, typer.Option(min=1, help="How many.", rich_help_panel=_OPTIMISATION)
+    ] = 200,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="With --mocap: end after so much time, whatever the steps; epochs are equal shares"
+            " of it.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="In a step of all processes: 200 poses, or 64 windows with --temporal.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = None,
+    test_batch: Annotated[
+        int, typer.Option(min=1, help="Poses lifted at once.", rich_help_panel=_OPTIMISATION)
+    ] = 1000,
+    optimizer: Annotated[
+        Literal["adam", "adamw", "muon"],
+        typer.Option(
+            help="muon: for weight matrices, AdamW for the rest; needs torch 2.9.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = "adam",
+    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_OPTIMISATION)] = 1e-3,
+    lr_schedule: Annotated[
+        Literal["stepped", "trapezoid"],
+        typer.Option(
+            help="stepped: as published, by --lr-decay and --lr-gamma; trapezoid: up from 0, down"
+            " to 0, by --warm-up and --cool-down.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = "stepped",
+    lr_decay: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="It falls after epochs 1, N+1, 2N+1, ...",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = 10,
+    lr_gamma: Annotated[
+        float, typer.Option(help="By this factor.", rich_help_panel=_OPTIMISATION)
+    ] = 0.96,
+    warm_up: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the training over which it rises.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = 0.03,
+    cool_down: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share at the end over which it falls.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = 0.5,
+    grid_lr: Annotated[
+        float,
+        typer.Option(
+            help="A learnable grid's learning rate, times the others'.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = 1.0,
+    max_temp: Annotated[
+        float, typer.Option(help="Highest attention temperature.", rich_help_panel=_OPTIMISATION)
+    ] = 30.0,
+    temp_epoch: Annotated[
+        int,
+        typer.Option(min=1, help="Epochs over which it falls.", rich_help_panel=_OPTIMISATION),
+    ] = 10,
+    temperature_schedule: Annotated[
+        Literal["none", "linear"],
+        typer.Option(
+            help="none: constant, which made the published models; linear: down to 1, as meant.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = "none",
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECAY",
+            help="Average weights, as with 0.999.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = None,
+    frozen_epochs: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Last epochs, with BatchNorm's statistics as they will be in use.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**31 - 1, help="Of all random numbers.", rich_help_panel=_OPTIMISATION
+        ),
+    ] = 0,
+    exp: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the run.", rich_help_panel=_OUTPUT)
+    ] = "temporary",
+    ckpt: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Runs are folders in this one.", rich_help_panel=_OUTPUT
+        ),
+    ] = Path("checkpoint"),
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where the run stopped.", rich_help_panel=_OUTPUT),
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=_OUTPUT),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MACHINE)
+    ] = "auto",
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16"],
+        typer.Option(help="fp16 and bf16: mixed precision, on a GPU.", rich_help_panel=_MACHINE),
+    ] = "fp32",
+    compile_network: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the network; pays off in long runs on GPUs.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     json_output: Json = False,
     procrustes: Annotated[bool, typer.Option("--procrustes", hidden=True)] = False,
 ) -> None:
-    """Train a lifter on Human3.6M or data of your own in the published format.
+    """Train a lifter on Human3.6M or data of your own in the published format, or from mocap.
 
     Takes the options of the published `python main.py`, which may be written with _ or -, and has
     its defaults. A run can be interrupted at any time; --resume goes on after its last epoch.
@@ -214,18 +346,23 @@ def train_command(
       gridpose train --input hrnet --lifting_model dgridconv --padding_mode c z --exp hrnet
       gridpose train --input hrnet --lifting_model dgridconv --padding_mode c z --exp hrnet --resume
       gridpose train --input hrnet --temporal checkpoint/hrnet/best.safetensors --exp over-time
+      gridpose train --mocap mocap/*.npz --lifting-model dgridconv --epoch 20 --optimizer muon
       torchrun --nproc-per-node 8 --no-python gridpose train --input gt --exp gt
     """  # noqa: D301
     from typing import cast
 
-    from gridpose.core import SHIPPED_LIFTERS, MissingError
+    from gridpose.core import SHIPPED_LIFTERS, MissingError, UsageError
     from gridpose.lifting.layers import PaddingModes
     from gridpose.lifting.network import NetworkConfig
     from gridpose.lifting.temporal import TemporalConfig
     from gridpose.lifting.training.options import TemporalOptions, TrainOptions
 
-    folder = data_rootdir / input_name
-    if not folder.is_dir():
+    # A shell writes `--mocap *.npz` out as one option value and further words.
+    if more_mocap and not mocap:
+        raise UsageError(f"{more_mocap[0]}: nothing is expected here but options")
+    files = (*(mocap or ()), *(more_mocap or ()))
+    folder = None if files else data_rootdir / input_name
+    if folder is not None and not folder.is_dir():
         raise MissingError(
             f"{folder}: no such folder; train_custom_2d_unnorm.pth.tar and "
             "train_custom_3d_unnorm.pth.tar are expected in it (--data_rootdir, --input)"
@@ -236,7 +373,7 @@ def train_command(
             raise MissingError(f"--temporal {temporal}: no such checkpoint")
         over_time = TemporalOptions(temporal, TemporalConfig(hidden=hidsize or 128), fps)
     network = NetworkConfig(
-        kind=lifting_model.value,
+        kind=lifting_model,
         hidden=hidsize or 256,
         blocks=num_block,
         grid_shape=grid_shape,
@@ -251,22 +388,31 @@ def train_command(
         run=ckpt / exp,
         network=network,
         temporal=over_time,
-        loss=loss.value,
+        mocap=files,
+        still=tuple(still or ()),
+        steps=steps,
+        seconds=seconds,
+        loss=loss,
         epochs=epoch,
         batch=batch or (200 if over_time is None else 64),
         test_batch=test_batch,
+        optimizer=optimizer,
         lr=lr,
+        lr_schedule=lr_schedule,
         lr_decay=lr_decay,
         lr_gamma=lr_gamma,
-        temperature_schedule=temperature_schedule.value,
+        warm_up=warm_up,
+        cool_down=cool_down,
+        frozen_epochs=frozen_epochs,
+        temperature_schedule=temperature_schedule,
         temperature_epochs=temp_epoch,
         grid_lr=grid_lr,
-        select_on=select_on.value,
+        select_on=select_on,
         val_share=val_share,
         ema=ema,
         seed=seed,
         device=device,
-        precision=precision.value,
+        precision=precision,
         compile=compile_network,
         load=load,
         resume=resume,

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -26,17 +28,18 @@ from gridpose.lifting.benchmark import Benchmark, measure, read_benchmark
 from gridpose.lifting.lifter import mirror
 from gridpose.lifting.network import Kind, LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, normalise
-from gridpose.lifting.synthesis.poses import PoseBank, Synthesiser, SynthesisOptions
-from gridpose.lifting.training.recipe import (
-    MuonAdamW,
-    learning_rate,
-    lift_error,
-    refresh_batch_norm,
-)
+from gridpose.lifting.synthesis.motion_capture import PoseBank
+from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions
+from gridpose.lifting.training.drawn import DrawnPoses
+from gridpose.lifting.training.hooks import measure_batch_norm
+from gridpose.lifting.training.model import TrainingModel, joint_error
+from gridpose.lifting.training.optimizers import MuonAdamW, learning_rate
+from gridpose.lifting.training.options import TrainOptions
 
 BATCH = 256
 RATE = 5e-3
-WARM_UP_SHARE, DECAY_SHARE, TEMPERATURE_SHARE = 0.1, 0.5, 0.1
+SCHEDULE = TrainOptions(None, Path(), lr_schedule="trapezoid", warm_up=0.1, cool_down=0.5)
+TEMPERATURE_SHARE = 0.1
 
 
 def _grid(kind: Kind, hidden: int, blocks: int) -> NetworkConfig:
@@ -129,23 +132,27 @@ def train(name: str, bank: PoseBank, bench: Benchmark, cpu_seconds: float) -> di
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99),
         use_buffers=True,
     )
-    synthesiser = Synthesiser(bank, SynthesisOptions(), 1)
-    optimizer = MuonAdamW(network)
+    draw = DrawnPoses(Synthesiser(bank, SynthesisOptions(), 1))
+    optimizer = MuonAdamW(network, RATE)
     steps, started = 0, time.process_time()
     while (progress := (time.process_time() - started) / cpu_seconds) < 1:
         if isinstance(network, LiftingNetwork):
             network.set_temperature(max(1.0, 30 - 29 * progress / TEMPERATURE_SHARE))
-        loss = lift_error(network, synthesiser.batch(BATCH), torch.bfloat16)
-        network.zero_grad(set_to_none=True)
+        drawn = draw(BATCH)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = joint_error(network, **drawn, loss="sqrtl2")
+        optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step(learning_rate(progress, RATE, WARM_UP_SHARE, DECAY_SHARE))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(SCHEDULE, RATE, 0, progress)
+        optimizer.step()
         average.update_parameters(network)
         steps += 1
     averaged = average.module
     if isinstance(averaged, LiftingNetwork):
         averaged.set_temperature(1.0)
-        refresh_batch_norm(averaged, (synthesiser.batch(BATCH) for _ in range(50)))
+        model = TrainingModel(averaged, partial(joint_error, loss="sqrtl2"))
+        measure_batch_norm(model, (draw(BATCH) for _ in count()))
     return {
         "network": name,
         "cpu_seconds": cpu_seconds,

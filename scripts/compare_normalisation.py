@@ -31,7 +31,8 @@ from torch.nn.functional import pad
 from gridpose.core import keep_freed_memory
 from gridpose.lifting.metrics import mpjpe, pa_mpjpe
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, view_rotation
-from gridpose.lifting.synthesis.poses import PoseBank, Synthesiser, SynthesisOptions, SyntheticBatch
+from gridpose.lifting.synthesis.motion_capture import PoseBank
+from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions, SyntheticBatch
 
 Aim = Literal["frame", "pixels", "trunk", "centroid", "hip"]
 Scale = Literal["none", "rms", "mean", "median", "l1", "trunk+thighs", "box"]

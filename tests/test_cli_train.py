@@ -52,7 +52,7 @@ def asked_for(monkeypatch, invoke, root):
         seen.append(options)
         raise SeenError
 
-    monkeypatch.setattr("gridpose.lifting.training.training.train", train)
+    monkeypatch.setattr("gridpose.lifting.training.trainer.train", train)
 
     def asked_for(*options, root=root):
         result = invoke("train", *options, *(("--data_rootdir", root) if root else ()))

@@ -15,7 +15,7 @@ from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
 from gridpose.lifting.network import Kind, NetworkConfig, build_network
 from gridpose.lifting.synthesis.bone_directions import assemble
-from gridpose.lifting.synthesis.poses import PoseBank
+from gridpose.lifting.synthesis.motion_capture import PoseBank
 
 torch.set_num_threads(1)  # threads only wait for each other on matrices this small
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from gridpose.core import JOINT_NAMES
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, mirror, tilt
-from gridpose.lifting.synthesis.poses import PoseBank
+from gridpose.lifting.synthesis.motion_capture import PoseBank
 from gridpose.lifting.synthesis.recombination import RecombinationOptions, Recombined, Recombiner
 
 torch.set_num_threads(1)

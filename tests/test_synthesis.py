@@ -11,13 +11,8 @@ from gridpose.core import JOINT_NAMES, MIRRORED, PARENTS, InputError
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble
 from gridpose.lifting.synthesis.detector_errors import DetectorErrors
-from gridpose.lifting.synthesis.poses import (
-    PoseBank,
-    Synthesiser,
-    SynthesisOptions,
-    SyntheticBatch,
-    density,
-)
+from gridpose.lifting.synthesis.motion_capture import PoseBank, density
+from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions, SyntheticBatch
 from gridpose.lifting.synthesis.recombination import RecombinationOptions
 
 torch.set_num_threads(1)  # threads only wait for each other on matrices this small

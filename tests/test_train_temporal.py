@@ -1,8 +1,6 @@
 """``gridpose train --temporal``: a network that sees time around a lifter of single frames."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,30 +224,3 @@ def test_files_that_claim_anything_are_refused(published, tmp_path):
         load_lifter(file)
     save_temporal(honest, file)
     assert isinstance(load_lifter(file), Lifter)
-
-
-@pytest.mark.slow
-def test_the_script_that_makes_the_shipped_one(published, tmp_path):
-    mocap = tmp_path / "mocap"
-    mocap.mkdir()
-    random = np.random.default_rng(0)
-    for name in ("temporal_train", "temporal_more_train", "extra_train", "mocap_train"):
-        _write_mocap(mocap / f"{name}.npz", random)
-    _write_mocap(mocap / "more_train.npz", random)
-    frames = tmp_path / "frames.safetensors"
-    save_checkpoint(replace(load_lifter(published).checkpoint, normalisation="person"), frames)
-    command = [sys.executable, ROOT / "scripts" / "train_temporal_lifter.py", "--mocap", mocap]
-    command += ["--frames", frames, "--out", tmp_path / "run", "--steps", 2, "--batch", 2]
-    command += ["--hidden", 16, "--before", 1, "--after", 1, "--no-half", "--at-once", 2]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    made = read_temporal(tmp_path / "run" / "default-temporal.safetensors")
-    assert made.training["steps"] == 2
-
-
-def _write_mocap(file, random):
-    with np.load(MOCAP) as data:
-        arrays = dict(data)
-    order = random.permutation(len(arrays["positions"]))
-    arrays["positions"] = arrays["positions"][order]
-    np.savez(file, **arrays)

@@ -35,7 +35,8 @@ from gridpose.lifting.sgt import semantic_grid_transform
 from gridpose.lifting.training.hooks import temperature_at
 from gridpose.lifting.training.model import pose_loss
 from gridpose.lifting.training.options import TrainOptions
-from gridpose.lifting.training.training import split_performances, train
+from gridpose.lifting.training.selection import split_performances
+from gridpose.lifting.training.trainer import train
 
 KINDS = ("gridconv", "dgridconv", "dgridconv_autogrids")
 
@@ -265,18 +266,18 @@ def test_full_precision_does_not_use_autocast(options, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"precision": "bf16"}, UsageError, "--precision bf16"),
-        ({"precision": "fp16"}, UsageError, "--precision fp16"),
-        ({"device": "tpu"}, UsageError, "--device tpu"),
-        ({"lr": 0.0}, UsageError, "--lr 0"),
-        ({"lr": float("nan")}, UsageError, "--lr nan"),
-        ({"lr": float("inf")}, UsageError, "--lr inf"),
-        ({"lr_gamma": -1.0}, UsageError, "--lr-gamma"),
-        ({"grid_lr": -1.0}, UsageError, "--grid-lr"),
-        ({"ema": 1.0}, UsageError, "--ema 1.0"),
+        ({"precision": "bf16"}, UsageError, "`precision` bf16"),
+        ({"precision": "fp16"}, UsageError, "`precision` fp16"),
+        ({"device": "tpu"}, UsageError, "tpu"),
+        ({"lr": 0.0}, UsageError, "`lr` 0"),
+        ({"lr": float("nan")}, UsageError, "`lr` nan"),
+        ({"lr": float("inf")}, UsageError, "`lr` inf"),
+        ({"lr_gamma": -1.0}, UsageError, "`lr_gamma`"),
+        ({"grid_lr": -1.0}, UsageError, "`grid_lr`"),
+        ({"ema": 1.0}, UsageError, "`ema` 1.0"),
         ({"val_share": 1.0}, UsageError, "share"),
-        ({"seed": 2**31}, UsageError, "--seed"),
-        ({"epochs": 0}, UsageError, "--epoch 0"),
+        ({"seed": 2**31}, UsageError, "`seed`"),
+        ({"epochs": 0}, UsageError, "`epochs` 0"),
         ({"network": NetworkConfig(grid_shape=(4, 7))}, UsageError, "5x5"),
         ({"resume": True}, MissingError, "no training to go on with"),
     ],
@@ -291,7 +292,7 @@ def test_impossible_options(options, changes, error, words):
 def test_no_cuda(options):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(MissingError, match="--device cuda"):
+    with pytest.raises(MissingError, match="cuda"):
         train(replace(options, device="cuda"))
 
 
@@ -356,7 +357,7 @@ def test_whole_performances_are_held_out(performances, share):
 
 def test_one_performance_cannot_be_split():
     keys = [("S1", "A", f"A.{camera}") for camera in CAMERAS]
-    with pytest.raises(InputError, match="--select-on test"):
+    with pytest.raises(InputError, match="`select_on=test`"):
         split_performances(dataset_of(keys), 0.5)
 
 
@@ -493,7 +494,7 @@ def test_existing_results_are_not_replaced(done):
     for missing in ((), ("state.pth",), ("curves.csv", "last.safetensors")):
         for name in missing:  # a user may keep the weights alone
             (done.run / name).unlink()
-        with pytest.raises(UsageError, match="--overwrite"):
+        with pytest.raises(UsageError, match="`overwrite`"):
             train(done)
         assert (done.run / "best.safetensors").read_bytes() == before
     train(replace(done, overwrite=True, seed=1))

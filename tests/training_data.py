@@ -106,7 +106,7 @@ def _child(options, kill, at_epoch, environment, errors):
     import torch
 
     from gridpose.core import GridposeError
-    from gridpose.lifting.training.training import train
+    from gridpose.lifting.training.trainer import train
 
     os.environ.update(environment)
     torch.set_num_threads(1)
@@ -131,7 +131,7 @@ class Trainings:
     def __init__(self, folder: Path) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["__main__", "pytest", "gridpose.lifting.training.training"]
+            ["__main__", "pytest", "gridpose.lifting.training.trainer"]
         )
         self._folder, self._count = folder, 0
 

@@ -6,19 +6,17 @@ All of it is batched torch code, made anew for every batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, AnyArray, FloatArray, InputError
+from gridpose.core import MIRRORED, NUM_JOINTS
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.normalise import view_rotation
 from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, tilt
 from gridpose.lifting.synthesis.detector_errors import DetectorErrors, ErrorModel
+from gridpose.lifting.synthesis.motion_capture import PoseBank
 from gridpose.lifting.synthesis.recombination import RecombinationOptions, Recombiner
 
 # A pose that collides goes on to the arms of further donors: of six, one always fits.
@@ -51,131 +49,6 @@ class SyntheticBatch:
     image_size: Tensor
     poses: Tensor
     focal_px: Tensor
-
-
-class PoseBank:
-    """Bone directions of captured poses, drawn evenly over kinds of movement.
-
-    Args:
-        directions: (N, 17, 3) unit vectors from each joint's parent, z up (row 0 is unused).
-        weights: (N,) how often each pose is drawn.
-        foreign_arms: (N,) bool, poses that always get the arms of another pose.
-    """
-
-    def __init__(self, directions: Tensor, weights: Tensor, foreign_arms: Tensor) -> None:
-        self.directions = directions
-        self.foreign_arms = foreign_arms
-        self._cumulative = (weights / weights.sum()).double().cumsum(0)
-
-    def __len__(self) -> int:
-        return len(self.directions)
-
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Indices ``(count,)`` of poses."""
-        uniform = torch.rand(
-            count, generator=generator, device=self._cumulative.device, dtype=torch.float64
-        )
-        return torch.searchsorted(self._cumulative, uniform).clamp_(max=len(self) - 1)
-
-    @classmethod
-    def from_files(cls, files: Sequence[Path], device: torch.device) -> PoseBank:
-        """Read motion capture ``.npz`` files with ``positions`` (N, 17, 3) metres, z up.
-
-        Half of the draws go by kind of movement, to the power of 0.3 of how many poses it has, and
-        half by how rare the pose is: neither a long or often repeated movement nor the upright
-        stance that all movements share crowds out the rest.
-
-        Raises:
-            InputError: a file lacks an array or has another shape.
-        """
-        captured = [read_motion(file) for file in files]
-        return cls.from_poses(
-            np.concatenate([each.positions for each in captured]),
-            [name for each in captured for name in each.kinds],
-            device,
-        )
-
-    @classmethod
-    def from_poses(
-        cls, positions: FloatArray, kinds: Sequence[str], device: torch.device
-    ) -> PoseBank:
-        """From poses (N, 17, 3), metres, z up, and the kind of movement of each."""
-        bones = positions - positions[:, np.maximum(PARENTS, 0)]
-        length = np.linalg.norm(bones, axis=-1, keepdims=True)
-        unit = (bones / np.maximum(length, 1e-6)).astype(np.float32)
-        directions = torch.from_numpy(unit).to(device)
-        names = {name: number for number, name in enumerate(dict.fromkeys(kinds))}
-        number = np.array([names[name] for name in kinds])
-        size = np.bincount(number)
-        by_kind = torch.from_numpy((size**0.3 / size)[number]).to(device)
-        by_rarity = density(directions).double() ** -0.75
-        sitting = np.array([name.startswith("sit to stand") for name in names])[number]
-        return cls(
-            directions,
-            by_kind / by_kind.sum() + by_rarity / by_rarity.sum(),
-            torch.from_numpy(sitting).to(device),
-        )
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Motion capture: ``positions`` (N, 17, 3) metres, z up; the rest is of each pose.
-
-    ``kinds`` of movement, ``clip`` and ``frame`` (N,) numbers, ``fps`` (N,).
-    """
-
-    positions: FloatArray
-    kinds: list[str]
-    clip: AnyArray
-    frame: AnyArray
-    fps: FloatArray
-
-
-def read_motion(file: Path) -> Motion:
-    """Read a motion capture ``.npz`` file; one without frame numbers has them in order.
-
-    Raises:
-        InputError: the file lacks an array or has another shape.
-    """
-    with np.load(file, allow_pickle=False) as data:
-        try:
-            positions, clip = data["positions"], data["clip"]
-            actions = data["action"]
-        except KeyError as error:
-            raise InputError(f"{file}: no array {error}") from error
-        frame = data["frame"] if "frame" in data else np.arange(len(clip))
-        fps = data["fps"] if "fps" in data else np.full(len(actions), 30.0)
-    if positions.ndim != 3 or positions.shape[1:] != (NUM_JOINTS, 3):
-        raise InputError(f"{file}: positions must be (N, 17, 3), got {positions.shape}")
-    kinds = [str(action).partition(", performed wrongly")[0] for action in actions]
-    return Motion(
-        positions.astype(np.float32),
-        [kinds[number] for number in clip],
-        clip,
-        frame,
-        fps[clip].astype(np.float32),
-    )
-
-
-def density(directions: Tensor, radius: float = 0.1, sample: int = 4000) -> Tensor:
-    """How many poses are like each one, ``(N,)``: a share of a sample, at least 0.0001.
-
-    A pose is like another as far as its joints, RMS distance in metres with Human3.6M's bone
-    lengths and hips turned alike about the vertical, lie within a Gaussian of that radius.
-    """
-    lengths = directions.new_tensor(BONE_LENGTHS).expand(len(directions), NUM_JOINTS)
-    joints = assemble(directions, lengths)
-    across = joints[:, 1] - joints[:, 4]
-    yaw = torch.atan2(across[:, 1], across[:, 0])
-    cos, sin, zero = yaw.cos(), yaw.sin(), torch.zeros_like(yaw)
-    turn = torch.stack((cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1), -1)
-    features = (joints @ turn.reshape(-1, 3, 3)).flatten(1) / (radius * math.sqrt(2 * NUM_JOINTS))
-    others = features[:: max(1, len(features) // sample)]
-    parts = [
-        torch.exp(-torch.cdist(part, others).square()).mean(1)
-        for part in torch.split(features, 4096)
-    ]
-    return torch.cat(parts).clamp_(min=1e-4)
 
 
 class Synthesiser:

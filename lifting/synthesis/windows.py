@@ -6,28 +6,20 @@ As :mod:`gridpose.lifting.synthesis.poses`, but for sequences. All of it is batc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gridpose.core import MIRRORED, NUM_JOINTS, AnyArray
+from gridpose.core import MIRRORED, NUM_JOINTS
 from gridpose.lifting.sequences import WINDOW_FPS
 from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, mirror, tilt
 from gridpose.lifting.synthesis.collisions import Collisions
 from gridpose.lifting.synthesis.joint_limits import LIMITED
 from gridpose.lifting.synthesis.local_frames import ROWS, LocalFrames, rows
-from gridpose.lifting.synthesis.poses import (
-    Motion,
-    PoseBank,
-    Synthesiser,
-    SynthesisOptions,
-    read_motion,
-)
+from gridpose.lifting.synthesis.motion_capture import PoseBank, SequenceBank
+from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions
 from gridpose.lifting.synthesis.recombination import rotate_a_little
 from gridpose.lifting.synthesis.sequence_errors import SequenceErrorModel, SequenceErrors
 
@@ -39,8 +31,6 @@ _EXCHANGES = (
     (("right_thigh", "left_thigh", "right_shin", "left_shin"), 0.08),
     (("nose", "head"), 0.15),
 )
-_LONGEST_LEFT_OUT = 15
-"""Frames; where more are missing, a sequence ends."""
 _MOST_COLLISIONS = 0.04
 """Share of frames in which exchanged limbs may go through the body."""
 
@@ -87,74 +77,6 @@ class SyntheticWindows:
     poses: Tensor
     focal_px: Tensor
     within: Tensor
-
-
-class SequenceBank:
-    """Bone directions and hips of captured sequences, native frames one after another.
-
-    Args:
-        poses: how often each frame is drawn, and its bone directions.
-        hips: (N, 3) metres, z up.
-        first, last: (N,) the first and last frame of the unbroken run a frame is in.
-        fps: (N,) of each frame.
-    """
-
-    def __init__(
-        self, poses: PoseBank, hips: Tensor, first: Tensor, last: Tensor, fps: Tensor
-    ) -> None:
-        self.poses, self.hips = poses, hips
-        self.first, self.last, self.fps = first, last, fps
-
-    @classmethod
-    def from_files(cls, files: Sequence[Path], device: torch.device) -> SequenceBank:
-        """Read motion capture ``.npz`` files whose frames follow each other.
-
-        Raises:
-            InputError: a file lacks an array or has another shape.
-        """
-        motions = [_every_frame(read_motion(file)) for file in files]
-        positions = np.concatenate([motion.positions for motion in motions])
-        kinds = [name for motion in motions for name in motion.kinds]
-        first, last = [], []
-        count = 0
-        for motion in motions:
-            breaks = np.diff(motion.clip, prepend=-1, append=-1) != 0
-            breaks[1:-1] |= np.diff(motion.frame) != 1
-            edges = np.flatnonzero(breaks)
-            lengths = np.diff(edges)
-            first.append(np.repeat(edges[:-1], lengths) + count)
-            last.append(np.repeat(edges[1:] - 1, lengths) + count)
-            count += len(motion.clip)
-
-        def put(values: AnyArray) -> Tensor:
-            return torch.from_numpy(values).to(device)
-
-        return cls(
-            PoseBank.from_poses(positions, kinds, device),
-            put(positions[:, 0].copy()),
-            put(np.concatenate(first)),
-            put(np.concatenate(last)),
-            put(np.concatenate([motion.fps for motion in motions])),
-        )
-
-
-def _every_frame(motion: Motion) -> Motion:
-    """Frames that were left out because nothing much moved, interpolated."""
-    step = np.diff(motion.frame, append=motion.frame[-1:])
-    ends = np.diff(motion.clip, append=-1) != 0
-    fill = np.where(ends | (step < 1) | (step > _LONGEST_LEFT_OUT), 1, step)
-    row = np.repeat(np.arange(len(fill)), fill)
-    further = np.arange(len(row)) - np.repeat(np.cumsum(fill) - fill, fill)
-    share = (further / fill[row]).astype(np.float32)[:, None, None]
-    following = np.minimum(row + 1, len(fill) - 1)
-    positions = motion.positions
-    return Motion(
-        positions[row] * (1 - share) + positions[following] * share,
-        [motion.kinds[index] for index in row],
-        motion.clip[row],
-        motion.frame[row] + further,
-        motion.fps[row],
-    )
 
 
 class SequenceSynthesiser:

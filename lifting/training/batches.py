@@ -11,9 +11,6 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gridpose.lifting.data.dataset import PoseDataset
-from gridpose.lifting.data.device_batches import DeviceBatches
-
 
 class EpochOrder(Sampler[Tensor]):
     """Index tensors of the batches of an epoch, for one process of several.
@@ -76,23 +73,12 @@ class _Rows(Dataset[dict[str, Tensor]]):
         return self._batches.batch(index)
 
 
-def _as_is(batch: Any) -> Any:
+def as_is(batch: Any) -> Any:
+    """For loaders whose data sets answer whole batches."""
     return batch
 
 
 def training_batches(batches: Batches, batch: int, seed: int) -> DataLoader[Any]:
     """A loader whose every fetch is one index selection on the device."""
     order = EpochOrder(batches, batch, seed)
-    return DataLoader(_Rows(batches), batch_size=None, sampler=order, collate_fn=_as_is)
-
-
-def validation_batches(batches: DeviceBatches, batch: int) -> DataLoader[Any]:
-    """All poses in their order, ``batch`` at a time."""
-    order = list(torch.split(torch.arange(len(batches), device=batches.device), batch))
-    return DataLoader(_Rows(batches), batch_size=None, sampler=order, collate_fn=_as_is)
-
-
-def sequence_batches(dataset: PoseDataset) -> DataLoader[Any]:
-    """The keypoints (T, 17, 2) of one sequence after the other."""
-    sequences: Any = [dataset.keypoints_px[s.start : s.stop] for s in dataset.sequences]
-    return DataLoader(sequences, batch_size=None, collate_fn=_as_is)
+    return DataLoader(_Rows(batches), batch_size=None, sampler=order, collate_fn=as_is)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from gridpose.core import InputError, MissingError, UsageError
-from gridpose.lifting.data.dataset import PoseDataset, describe_left_out
 from gridpose.lifting.training.options import FREE, TrainOptions
 from gridpose.lifting.training.validation import Row
 from gridpose.storage import replacing
@@ -21,28 +20,17 @@ CONFIG = "config.json"
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
-def describe_run(options: TrainOptions, train: PoseDataset, val: PoseDataset) -> dict[str, Any]:
+def describe_run(options: TrainOptions, data: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """What ``config.json`` says."""
-    values = asdict(options)
-    values.update(data=str(options.data), run=str(options.run))
+    values: dict[str, Any] = json.loads(json.dumps(asdict(options), default=str))
     if options.temporal is not None:
         # It has no lifting network of its own, nor what belongs to one.
         for name in ("network", "loss", "temperature_schedule", "temperature_epochs", "grid_lr"):
             values[name] = None
-    values["load"] = None if options.load is None else str(options.load)
     return {
         "options": values,
-        "data": {
-            "sha256": {**train.sha256, **val.sha256},
-            "training": {"sequences": len(train.sequences), "frames": len(train)},
-            "validation": {
-                "split": "test" if options.select_on == "test" else "held out of train",
-                "sequences": [[s.subject, s.action, s.file_name, len(s)] for s in val.sequences],
-                "frames": len(val),
-            },
-            "left_out": [*dict.fromkeys(describe_left_out(train) + describe_left_out(val))],
-        },
-        "notes": [*dict.fromkeys((*train.notes, *val.notes))],
+        "data": data,
+        "notes": notes,
         "versions": {name: version(name) for name in ("gridpose", "torch", "mmengine", "numpy")},
     }
 
@@ -57,13 +45,13 @@ def prepare_folder(options: TrainOptions, described: dict[str, Any]) -> list[Row
     run, rows = options.run, []
     if options.resume:
         if not (run / STATE).is_file() or not (run / CONFIG).is_file():
-            raise MissingError(f"{run}: no training to go on with (no {STATE}); leave --resume out")
+            raise MissingError(f"{run}: no training to go on with (no {STATE}); leave `resume` out")
         _compare(run, described)
         rows = _read_rows(run / CURVES)
     elif not options.overwrite and any((run / name).exists() for name in (STATE, BEST, LAST)):
         raise UsageError(
-            f"{run}: has a training already; --resume goes on with it, --overwrite starts anew, "
-            "--exp NAME takes another folder"
+            f"{run}: has a training already; `resume` goes on with it, `overwrite` starts anew, "
+            "`run=NAME` takes another folder"
         )
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -81,24 +69,26 @@ def prepare_folder(options: TrainOptions, described: dict[str, Any]) -> list[Row
 
 def _compare(run: Path, described: dict[str, Any]) -> None:
     """Raises: UsageError: a run was started with other options or data."""
-    now = json.loads(json.dumps(described))
+    defaults = describe_run(TrainOptions(None, run), {}, [])["options"]
     try:
         before = json.loads((run / CONFIG).read_text())
+        # An option that the run's version did not have was as its default is.
+        were = {**defaults, **before["options"]}
         differing = [
             name
-            for name, value in now["options"].items()
-            if name not in FREE and before["options"].get(name) != value
+            for name, value in described["options"].items()
+            if name not in FREE and were[name] != value
         ]
-        if before["data"]["sha256"] != now["data"]["sha256"]:
+        if before["data"]["sha256"] != described["data"]["sha256"]:
             differing.append("the data")
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(
-            f"{run / CONFIG}: damaged, so this training cannot go on; --overwrite starts anew"
+            f"{run / CONFIG}: damaged, so this training cannot go on; `overwrite` starts anew"
         ) from error
     if differing:
         raise UsageError(
             f"{run}: was started with other values of {', '.join(differing)}; give the same, "
-            "or train into another folder (--exp)"
+            "or train into another folder (`run`)"
         )
 
 
@@ -113,7 +103,7 @@ def _read_rows(file: Path) -> list[Row]:
             raise ValueError("not an epoch a row")
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(
-            f"{file}: damaged, so this training cannot go on; --overwrite starts anew"
+            f"{file}: damaged, so this training cannot go on; `overwrite` starts anew"
         ) from error
     return rows
 

@@ -64,8 +64,9 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self._key: Hashable = None
+        self._last: Hashable = None
         self._seen = 0
+        self._recorded: Hashable = None
         self._recording: Recording | None = None
         self._stream: torch.cuda.Stream | None = None
 
@@ -81,14 +82,15 @@ class Recorder:
         Args:
             key: equal for steps that differ in the values of tensors alone.
         """
-        if self._recording is not None and key == self._key:
+        self._seen = self._seen + 1 if key == self._last else 1
+        self._last = key
+        if self._recording is not None and key == self._recorded:
             return self._recording.replay(*tensors)
-        if self._recording is None:
-            self._seen = self._seen + 1 if key == self._key else 1
-            self._key = key
-            if self._seen > WARM_UP:
-                self._recording = Recording(passes, parameters, tensors, self._side())
-                return self._recording.replay(*tensors)
+        if self._seen > WARM_UP:
+            self._recording = None  # its memory is free for the new one
+            self._recording = Recording(passes, parameters, tensors, self._side())
+            self._recorded = key
+            return self._recording.replay(*tensors)
         # Autograd and the libraries remember streams: the one that will record is used before.
         side, here = self._side(), torch.cuda.current_stream()
         side.wait_stream(here)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank
-from mmengine.hooks import Hook
-from mmengine.optim import _ParamScheduler
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from gridpose.core import MissingError
-from gridpose.lifting.training.model import temperature_of
+from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.training.clock import Clock
+from gridpose.lifting.training.model import TrainingModel, is_batch_norm, temperature_of
+from gridpose.lifting.training.optimizers import learning_rate
+from gridpose.lifting.training.options import TrainOptions
 from gridpose.lifting.training.validation import Row
 from gridpose.storage import replacing
+
+SAMPLE_POSES = 25_600
+"""For the statistics of BatchNorm that are kept."""
 
 
 class RepeatableEpochs(Hook):
@@ -47,45 +53,86 @@ def temperature_at(schedule: str, highest: float, epochs: int, epoch: int, share
     return highest - (highest - 1) * (epoch + share) / epochs
 
 
-class TemperatureSchedule(Hook):
-    """Sets the attention's temperature before each step."""
+class Schedules(Hook):
+    """Sets the learning rate, and the attention's temperature, before each step."""
 
-    def __init__(self, schedule: str, highest: float, epochs: int) -> None:
-        self._schedule, self._highest, self._epochs = schedule, highest, epochs
+    def __init__(self, options: TrainOptions, clock: Clock) -> None:
+        self._options, self._clock = options, clock
+
+    def before_train(self, runner: Runner) -> None:
+        self._clock.start(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        share = batch_idx / len(runner.train_dataloader)
-        runner.training_model.network.set_temperature(
-            temperature_at(self._schedule, self._highest, self._epochs, runner.epoch, share)
-        )
+        options, epoch = self._options, runner.epoch
+        share = self._clock.share(epoch, batch_idx, len(runner.train_dataloader))
+        progress = (epoch + share) / options.epochs
+        for group in runner.optim_wrapper.optimizer.param_groups:
+            group["lr"] = learning_rate(options, group["initial_lr"], epoch, progress)
+        network = runner.training_model.network
+        if isinstance(network, LiftingNetwork):
+            highest = options.network.temperature
+            epochs = options.temperature_epochs
+            network.set_temperature(
+                temperature_at(options.temperature_schedule, highest, epochs, epoch, share)
+            )
 
 
-class SteppedRate(_ParamScheduler):
-    """Multiplies the learning rate by ``gamma`` after epochs 1, 1 + decay, 1 + 2 decay and so on.
+class FrozenBatchNorm(Hook):
+    """Lets BatchNorm keep its statistics in the last epochs, as it will be in use.
 
-    Unlike mmengine's ``MultiStepLR`` it needs no list of these epochs, which would go into the
-    state and end where the epochs first asked for end.
+    A rare pose whose activations are many times the usual ones, which by chance a batch holds none
+    or five of, is otherwise learnt wrongly. Training goes on from the averaged weights, if there
+    are any, and from statistics that are measured anew with them.
     """
 
-    def __init__(self, optimizer: Any, decay: int, gamma: float, **kwargs: Any) -> None:
-        self.decay, self.gamma = decay, gamma
-        super().__init__(optimizer, "lr", **kwargs)
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
 
-    def _get_value(self) -> list[float]:
-        falls = self.last_step > 0 and (self.last_step - 1) % self.decay == 0
-        factor = self.gamma if falls else 1.0
-        return [group[self.param_name] * factor for group in self.optimizer.param_groups]
+    def before_train_epoch(self, runner: Runner) -> None:
+        model = runner.training_model
+        first = runner.max_epochs - self._epochs
+        if runner.epoch == first:
+            averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
+            for average in averages:
+                model.load_state_dict(average.module.state_dict())
+            measure_batch_norm(model, runner.train_dataloader)
+            for average in averages:
+                average.module.load_state_dict(model.state_dict())
+        model.frozen = runner.epoch >= first
+
+
+@torch.no_grad()
+def measure_batch_norm(model: TrainingModel, batches: Iterable[dict[str, Tensor]]) -> None:
+    """Measure the means and variances of BatchNorm anew, on about 25,600 poses."""
+    norms = [layer for layer in model.modules() if is_batch_norm(layer)]
+    momenta = [layer.momentum for layer in norms]
+    model.train()
+    poses = 0
+    for number, batch in enumerate(batches):
+        for layer in norms:
+            layer.momentum = 1 / (number + 1)  # the mean of all batches
+        poses += model(**batch)["poses"] * get_world_size()
+        if poses >= SAMPLE_POSES:
+            break
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
 
 
 class Progress(Hook):
-    """Tells how many steps of the epoch are done, and when an epoch's results are safe."""
+    """Tells how many steps of the epoch are done, and when an epoch's results are safe.
+
+    Where time is limited the number of steps is estimated.
+    """
 
     priority = "LOWEST"
 
     def __init__(
-        self, report: Callable[[int, int, int], None], epoch_done: Callable[[], None]
+        self,
+        clock: Clock,
+        report: Callable[[int, int, int], None],
+        epoch_done: Callable[[], None],
     ) -> None:
-        self._report, self._epoch_done = report, epoch_done
+        self._clock, self._report, self._epoch_done = clock, report, epoch_done
 
     def after_val_epoch(self, runner: Runner, metrics: Row | None = None) -> None:
         self._epoch_done()
@@ -93,7 +140,11 @@ class Progress(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        self._report(runner.epoch, batch_idx + 1, len(runner.train_dataloader))
+        epoch, done, steps = runner.epoch, batch_idx + 1, len(runner.train_dataloader)
+        if self._clock.limits_time:
+            share = self._clock.share(epoch, done, steps)
+            steps = max(done, round(done / share)) if share else done
+        self._report(epoch, done, steps)
 
 
 @contextmanager

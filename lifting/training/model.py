@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gridpose.lifting.network import LiftingNetwork
 from gridpose.lifting.training.graph import Recorder
+from gridpose.lifting.training.shared_batch_norm import SharedBatchNorm
 
 Loss = Literal["l2", "l1", "sqrtl2"]
 """Mean squared error; mean absolute error; mean Euclidean distance of joints (or cells)."""
@@ -35,6 +36,11 @@ def grid_error(network: LiftingNetwork, inputs: Tensor, targets: Tensor, loss: L
     return pose_loss(network(inputs), targets, loss)
 
 
+def joint_error(network: LiftingNetwork, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """The loss of a lifter of single frames on joints, given joints (B, 17, 2) and (B, 17, 3)."""
+    return pose_loss(network.lift(inputs), targets, loss)
+
+
 class TrainingModel(BaseModel):
     """A network with its loss.
 
@@ -46,9 +52,19 @@ class TrainingModel(BaseModel):
         """``error`` takes the network, and a batch's tensors by name."""
         super().__init__()
         self.network, self._error = network, error
+        self.frozen = False
+        """Whether BatchNorm keeps its statistics, as it will be in use."""
         self._recorder = Recorder()
         self._sum: Tensor | None = None
         self._poses = self._steps = 0
+
+    def train(self, mode: bool = True) -> TrainingModel:
+        super().train(mode)
+        if mode and self.frozen:
+            for layer in self.modules():
+                if is_batch_norm(layer):
+                    layer.eval()
+        return self
 
     def forward(self, mode: str = "loss", **tensors: Tensor) -> dict[str, Any]:
         loss = self._error(self.network, **tensors)
@@ -67,7 +83,7 @@ class TrainingModel(BaseModel):
         if first.device.type != "cuda":
             return dict(super().train_step(data, optim_wrapper))
         # What a recording holds besides tensors.
-        key = (first.shape, temperature_of(self.network))
+        key = (first.shape, temperature_of(self.network), self.frozen)
         loss = self._recorder.run(key, passes, self.network.parameters(), *data.values())
         optim_wrapper.step()
         optim_wrapper.zero_grad()
@@ -97,3 +113,8 @@ def temperature_of(network: nn.Module) -> float | None:
     if not isinstance(network, LiftingNetwork):
         return None
     return None if network.atten_conv1 is None else network.atten_conv1.temperature
+
+
+def is_batch_norm(layer: nn.Module) -> bool:
+    """Also PyTorch's for several GPUs, and ours for several processes."""
+    return isinstance(layer, (nn.modules.batchnorm._BatchNorm, SharedBatchNorm))

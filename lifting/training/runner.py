@@ -79,7 +79,7 @@ class LiftingRunner(Runner):
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
         """Read the state without executing anything in it."""
         checkpoint = safe_pickle.load(Path(filename))
-        for name in ("meta", "state_dict", "optimizer", "param_schedulers", "message_hub"):
+        for name in ("meta", "state_dict", "optimizer", "message_hub"):
             checkpoint[name]  # mmengine would go on without some of them
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model: nn.Module = self.training_model
@@ -97,7 +97,7 @@ class LiftingRunner(Runner):
             super().resume(filename, map_location="cpu")
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
-                f"{filename}: damaged, training cannot go on from it; --overwrite starts anew"
+                f"{filename}: damaged, training cannot go on from it; `overwrite` starts anew"
             ) from error
 
     def close(self) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.runner import BaseLoop, Runner
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gridpose.core import DoubleArray, FloatArray, UsageError
-from gridpose.lifting.data.dataset import PoseDataset
-from gridpose.lifting.evaluation import FRAME_SIZE
+from gridpose.core import AnyArray, DoubleArray, FloatArray, UsageError
 from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.metrics import acceleration_error, mpjpe, mpjve, pa_mpjpe
 from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.sequences import LiftWindows as LiftArrays
 from gridpose.lifting.sequences import lift_keypoints
 from gridpose.lifting.temporal import TemporalNetwork
+from gridpose.lifting.training.batches import as_is
 
 Row = dict[str, float]
 """One epoch's figures by name."""
@@ -38,19 +39,15 @@ def action_means(predicted: FloatArray, target: FloatArray, actions: Any) -> Row
     }
 
 
-@dataclass(frozen=True)
-class Evaluator:
-    """What validation compares with: the action of each pose."""
-
-    actions: Any
-
-
 class _Loop(BaseLoop):
-    """Lifts the whole validation set and measures it; every process does all of it."""
+    """Lifts the whole validation set and measures it; every process does all of it.
+
+    What mmengine calls the evaluator is what the answers are compared with.
+    """
 
     def __init__(self, runner: Runner, dataloader: DataLoader[Any], evaluator: Any) -> None:
         super().__init__(runner, dataloader)
-        self._evaluator = evaluator
+        self._held = evaluator
 
     @abstractmethod
     def _measure(self, network: Any) -> Row:
@@ -67,65 +64,113 @@ class _Loop(BaseLoop):
         except FloatingPointError as error:
             raise UsageError(
                 f"the training diverged in epoch {runner.epoch} (the network answers no numbers); "
-                "a lower --lr may help"
+                "a lower `lr` may help"
             ) from error
         runner.call_hook("after_val_epoch", metrics=metrics)
         runner.call_hook("after_val")
         return metrics
 
 
-class ValidationLoop(_Loop):
+@dataclass(frozen=True)
+class HeldPoses:
+    """What lifters of single frames are judged on.
+
+    Attributes:
+        inputs: (N, 17, 2) as the network takes them, on the device.
+        targets: (N, 17, 3) metres.
+        actions: (N,) names.
+        batch: lifted at once.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    actions: AnyArray
+    batch: int
+
+    def validation(self) -> dict[str, Any]:
+        """Mmengine's configuration of the validation."""
+        return _validation(list(self.inputs.split(self.batch)), PoseLoop, self)
+
+
+class PoseLoop(_Loop):
     """For lifters of single frames."""
 
     def _measure(self, network: LiftingNetwork) -> Row:
-        lifted, wanted = [], []
-        for batch in self.dataloader:
-            lifted.append(network.lift(batch["inputs"]))
-            wanted.append(batch["targets"])
-        predicted, target = (torch.cat(parts).cpu().numpy() for parts in (lifted, wanted))
+        held: HeldPoses = self._held
+        lifted = torch.cat([network.lift(inputs) for inputs in self.dataloader])
+        predicted, target = lifted.cpu().numpy(), held.targets.cpu().numpy()
         _check_finite(predicted)
-        return action_means(predicted, target, self._evaluator.actions)
+        return action_means(predicted, target, held.actions)
 
 
 @dataclass(frozen=True)
-class SequenceEvaluator:
-    """What the validation of a network that sees time needs to know.
+class SeenSequence:
+    """T frames of somebody: (T, 17, 2) pixels, (2,) width, height, and (T, 17), 0 where unseen."""
+
+    keypoints_px: AnyArray
+    image_size: AnyArray
+    confidence: AnyArray | None = None
+
+
+@dataclass(frozen=True)
+class HeldSequences:
+    """What networks that see time are judged on: whole sequences, lifted as users' are.
 
     Attributes:
-        dataset: sequences of 1000 px frames; the loader answers them one by one.
+        sequences: what is seen.
+        poses: (frames of all sequences, 17, 3) metres.
+        actions: names, of each frame.
         frames: the lifter of single frames.
         fps: the data's frame rate.
         fov_degrees: horizontal field of view that the network is told.
     """
 
-    dataset: PoseDataset
+    sequences: list[SeenSequence]
+    poses: FloatArray
+    actions: AnyArray
     frames: FrameLifter
     fps: float
     fov_degrees: float
 
+    def validation(self) -> dict[str, Any]:
+        """Mmengine's configuration of the validation."""
+        return _validation(self.sequences, SequenceLoop, self)
 
-class SequenceValidationLoop(_Loop):
-    """For networks that see time: whole sequences, lifted as users' are."""
+
+class SequenceLoop(_Loop):
+    """For networks that see time."""
 
     def _measure(self, network: TemporalNetwork) -> Row:
-        told: SequenceEvaluator = self._evaluator
-        lift = LiftWindows(told.frames, network).lift_arrays
-        size = (FRAME_SIZE, FRAME_SIZE)
-        predicted = np.concatenate(
+        held: HeldSequences = self._held
+        lift = LiftWindows(held.frames, network).lift_arrays
+        answers = [self._lift(lift, each) for each in self.dataloader]
+        predicted, lengths = np.concatenate(answers), [len(poses) for poses in answers]
+        seen = np.concatenate(
             [
-                lift_keypoints(lift, keypoints, size, None, told.fps, told.fov_degrees)
-                for keypoints in self.dataloader
+                np.ones(len(each.keypoints_px), bool)
+                if each.confidence is None
+                else (each.confidence > 0).any(1)
+                for each in held.sequences
             ]
         )
-        _check_finite(predicted)
-        dataset = told.dataset
-        lengths = [len(sequence) for sequence in dataset.sequences]
-        row = action_means(predicted, dataset.poses, dataset.actions())
+        _check_finite(predicted[seen])
+        row = action_means(predicted[seen], held.poses[seen], held.actions[seen])
+        if not seen.all():  # there is no movement to speak of where frames are missing
+            return row
         over_time = {
-            "mpjve": mpjve(predicted, dataset.poses, lengths),
-            "acceleration": acceleration_error(predicted, dataset.poses, lengths),
+            "mpjve": mpjve(predicted, held.poses, lengths),
+            "acceleration": acceleration_error(predicted, held.poses, lengths),
         }
         return row | {name: 1000 * v for name, v in over_time.items() if v is not None}
+
+    def _lift(self, lift: LiftArrays, seen: SeenSequence) -> FloatArray:
+        fps, fov = self._held.fps, self._held.fov_degrees
+        return lift_keypoints(lift, seen.keypoints_px, seen.image_size, seen.confidence, fps, fov)
+
+
+def _validation(shown: Any, loop: type[_Loop], held: Any) -> dict[str, Any]:
+    loader: DataLoader[Any] = DataLoader(shown, batch_size=None, collate_fn=as_is)
+    return {"val_dataloader": loader, "val_cfg": {"type": loop}, "val_evaluator": held}
 
 
 def _check_finite(poses: FloatArray) -> None:

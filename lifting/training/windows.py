@@ -16,6 +16,7 @@ from gridpose.lifting.sequences import CHUNK, WINDOW_FPS
 from gridpose.lifting.steady_view import steady_view
 from gridpose.lifting.synthesis.sequence_errors import SequenceErrorModel, SequenceErrors
 from gridpose.lifting.temporal import WINDOW_FRAMES
+from gridpose.lifting.training.temporal_loss import seen_in
 
 
 class SequenceWindows:
@@ -91,12 +92,7 @@ class SequenceWindows:
         valid = seen.valid & within[..., None]
         view = steady_view((seen.keypoints - FRAME_SIZE / 2) / self._focal, valid)
         return {
-            "keypoints": view.keypoints,
-            "confidence": seen.confidence * valid,
-            "valid": valid,
-            "travel": view.travel,
-            "size": view.size,
-            "to_camera": view.to_camera,
+            **seen_in(view, seen.confidence * valid, valid),
             "poses": poses @ view.to_camera,
             "within": within,
         }

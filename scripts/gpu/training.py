@@ -20,7 +20,7 @@ from gridpose.lifting.data.dataset import write_dataset
 from gridpose.lifting.network import NetworkConfig
 from gridpose.lifting.training import graph
 from gridpose.lifting.training.options import TrainOptions
-from gridpose.lifting.training.training import train
+from gridpose.lifting.training.trainer import train
 
 EPOCH_FRAMES = 1_559_752
 """Of Human3.6M's training subjects: what the published 20 minutes an epoch are of."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gridpose.core import NUM_JOINTS, PARENTS
 from gridpose.lifting.forward import FrameLifter
-from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, rays_of
-from gridpose.lifting.steady_view import steady_view
+from gridpose.lifting.normalise import rays_of
+from gridpose.lifting.steady_view import SteadyView, steady_view
 from gridpose.lifting.synthesis.windows import SyntheticWindows
 from gridpose.lifting.temporal import TemporalNetwork
 
@@ -22,28 +22,34 @@ METRES_PER_SIZE = 0.45
 """Roughly what a person's RMS size in the image is, in metres."""
 
 
-def to_learn_from(windows: SyntheticWindows) -> tuple[Tensor, ...]:
-    """What the network sees and should answer: the arguments of :func:`temporal_error`."""
+def seen_windows(windows: SyntheticWindows, fov_degrees: float) -> dict[str, Tensor]:
+    """What the network sees of windows and should answer: arguments of :func:`temporal_error`."""
     batch, frames = windows.within.shape
     sizes = windows.image_size[:, None].expand(batch, frames, 2).flatten(0, 1)
 
-    def rays(keypoints_px: Tensor) -> Tensor:
-        seen = rays_of(keypoints_px.flatten(0, 1), sizes, DEFAULT_FOV_DEGREES)
-        return seen.view(batch, frames, NUM_JOINTS, 3)
+    def flat(keypoints_px: Tensor) -> Tensor:
+        rays = rays_of(keypoints_px.flatten(0, 1), sizes, fov_degrees)
+        return rays.view(batch, frames, NUM_JOINTS, 3)
 
-    view = steady_view(rays(windows.keypoints_px)[..., :2], windows.valid)
-    exact = view.of(rays(windows.exact_px))
-    return (
-        view.keypoints,
-        windows.confidence,
-        windows.valid,
-        view.travel,
-        view.size,
-        view.to_camera,
-        windows.poses @ view.to_camera,
-        windows.within,
-        exact,
-    )
+    view = steady_view(flat(windows.keypoints_px)[..., :2], windows.valid)
+    return {
+        **seen_in(view, windows.confidence, windows.valid),
+        "poses": windows.poses @ view.to_camera,
+        "within": windows.within,
+        "exact": view.of(flat(windows.exact_px)),
+    }
+
+
+def seen_in(view: SteadyView, confidence: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """What the network sees, as arguments of :func:`temporal_error`."""
+    return {
+        "keypoints": view.keypoints,
+        "confidence": confidence,
+        "valid": valid,
+        "travel": view.travel,
+        "size": view.size,
+        "to_camera": view.to_camera,
+    }
 
 
 def temporal_error(
@@ -58,10 +64,8 @@ def temporal_error(
     poses: Tensor,
     within: Tensor,
     exact: Tensor | None = None,
-    *,
-    precision: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The loss, and the mean distance of joints in metres.
+) -> Tensor:
+    """The loss.
 
     Args:
         network: to be trained.
@@ -70,18 +74,15 @@ def temporal_error(
         poses: (B, T, 17, 3) true poses in the steady cameras' axes.
         within: (B, T) bool, frames that count.
         exact: (B, T, 17, 2) keypoints without errors, where they are known.
-        precision: of the products.
     """
-    device = keypoints.device.type
-    lift = frames.in_steady_cameras(size, to_camera, half=precision is not None)
-    with torch.autocast(device, dtype=precision, enabled=precision is not None):
-        better, answers = network(keypoints, confidence, valid, travel, lift, through=exact is None)
+    half = torch.is_autocast_enabled(keypoints.device.type)
+    lift = frames.in_steady_cameras(size, to_camera, half=half)
+    better, answers = network(keypoints, confidence, valid, travel, lift, through=exact is None)
     weight = torch.where(valid, 1.0, UNSEEN) * within[..., None]
     error = answers - poses
-    position = _mean(error, weight)
     lengths = _bone_lengths(answers) - _bone_lengths(poses)
     loss = (
-        position
+        _mean(error, weight)
         + VELOCITY * _mean(*_change(error, weight))
         + ACCELERATION * _mean(*_change(*_change(error, weight)))
         + BONES * (lengths.abs() * weight).sum() / weight.sum().clamp(min=1)
@@ -89,7 +90,7 @@ def temporal_error(
     if exact is not None:
         flat = METRES_PER_SIZE * (better - exact)
         loss = loss + FLAT * (_mean(flat, weight) + VELOCITY * _mean(*_change(flat, weight)))
-    return loss, position.detach()
+    return loss
 
 
 @lru_cache(maxsize=8)
