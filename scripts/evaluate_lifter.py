@@ -42,7 +42,7 @@ from gridpose.lifting.temporal_benchmark import (
     measure_sequences,
     read_sequences,
 )
-from gridpose.pipeline.cli_video_options import SmoothingName
+from gridpose.pipeline.cli.video_options import SmoothingName
 from gridpose.pipeline.lifting_stage import stages
 from gridpose.pipeline.smoothing import Smoothing
 from gridpose.pipeline.timeline import steadied

@@ -13,27 +13,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gridpose.pipeline.cli_angles import angles_command
-from gridpose.pipeline.cli_batch import batch_command
-from gridpose.pipeline.cli_common import (
-    BOTH_SPELLINGS,
-    Device,
-    Fov,
-    Json,
-    LifterFile,
-    Overwrite,
-    Precision,
-    PrecisionName,
-    Quiet,
-    TerminatedError,
-    Verbose,
-    reports_errors,
-)
-from gridpose.pipeline.cli_data import data_app
-from gridpose.pipeline.cli_eval import evaluate_command
-from gridpose.pipeline.cli_export import export_command
-from gridpose.pipeline.cli_models import models_app
-from gridpose.pipeline.cli_render import (
+from gridpose.pipeline.cli.angles import angles_command
+from gridpose.pipeline.cli.batch import batch_command
+from gridpose.pipeline.cli.data import data_app
+from gridpose.pipeline.cli.eval import evaluate_command
+from gridpose.pipeline.cli.export import export_command
+from gridpose.pipeline.cli.models import models_app
+from gridpose.pipeline.cli.render import (
     Layout,
     LayoutChoice,
     Resolution,
@@ -44,8 +30,7 @@ from gridpose.pipeline.cli_render import (
     look_of,
     render_command,
 )
-from gridpose.pipeline.cli_train import train_command
-from gridpose.pipeline.cli_video_options import (
+from gridpose.pipeline.cli.video_options import (
     Audio,
     BatchSize,
     Compiled,
@@ -71,6 +56,21 @@ from gridpose.pipeline.cli_video_options import (
     Trajectory,
     persons_of,
 )
+from gridpose.pipeline.cli_common import (
+    BOTH_SPELLINGS,
+    Device,
+    Fov,
+    Json,
+    LifterFile,
+    Overwrite,
+    Precision,
+    PrecisionName,
+    Quiet,
+    TerminatedError,
+    Verbose,
+    reports_errors,
+)
+from gridpose.pipeline.cli_train import train_command
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector

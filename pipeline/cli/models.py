@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from gridpose.pipeline.cli.weights import add_to as add_weight_commands
 from gridpose.pipeline.cli_common import (
     BOTH_SPELLINGS,
     Json,
@@ -17,7 +18,6 @@ from gridpose.pipeline.cli_common import (
     Verbose,
     reports_errors,
 )
-from gridpose.pipeline.cli_weights import add_to as add_weight_commands
 
 if TYPE_CHECKING:
     from gridpose.lifting.checkpoint import Checkpoint

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gridpose.pipeline.cli_common import (
-    Device,
-    Fov,
-    Json,
-    LifterFile,
-    Quiet,
-    Verbose,
-    reports_errors,
-)
-from gridpose.pipeline.cli_render import (
+from gridpose.pipeline.cli.render import (
     Layout,
     LayoutChoice,
     Resolution,
@@ -27,7 +18,7 @@ from gridpose.pipeline.cli_render import (
     ViewText,
     look_of,
 )
-from gridpose.pipeline.cli_video_options import (
+from gridpose.pipeline.cli.video_options import (
     Audio,
     BatchSize,
     Compiled,
@@ -52,6 +43,15 @@ from gridpose.pipeline.cli_video_options import (
     Stride,
     Trajectory,
     persons_of,
+)
+from gridpose.pipeline.cli_common import (
+    Device,
+    Fov,
+    Json,
+    LifterFile,
+    Quiet,
+    Verbose,
+    reports_errors,
 )
 
 if TYPE_CHECKING:

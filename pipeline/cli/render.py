@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridpose.pipeline.cli.export import Tracks
 from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
-from gridpose.pipeline.cli_export import Tracks
 
 if TYPE_CHECKING:
     from gridpose.visualize.look import Look

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gridpose.pipeline.cli.data import SplitName
 from gridpose.pipeline.cli_common import (
     DataRoot,
     Device,
@@ -23,7 +24,6 @@ from gridpose.pipeline.cli_common import (
     Verbose,
     reports_errors,
 )
-from gridpose.pipeline.cli_data import SplitName
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
