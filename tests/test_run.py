@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeDetector, standing_at
 
 from gridpose.core import InputError, UsageError
-from gridpose.pipeline import VideoOptions, read_pose_file, run_video
+from gridpose.pipeline import Models, VideoOptions, read_pose_file, run_video
 from gridpose.pipeline.reader import VideoReader, check_readable, probe
 
 WIDTH, HEIGHT = 320, 240
@@ -180,15 +180,18 @@ def test_a_lifter_that_needs_torch_does_not_load_beside_the_detector(
         order.append("detector")
         return FakeDetector(lambda frame: [body(160)])
 
-    def load_video_lifter(*_):
-        lifter_begun.set()
-        order.append("lifter")
-        return frame_lifter
+    class SlowModels(Models):
+        lifter_needs_torch = not light
+
+        @property
+        def lifter(self):
+            lifter_begun.set()
+            order.append("lifter")
+            return frame_lifter
 
     monkeypatch.setattr("gridpose.detectors.load_detector", load_detector)
-    monkeypatch.setattr("gridpose.pipeline.lifters.load_video_lifter", load_video_lifter)
-    monkeypatch.setattr("gridpose.pipeline.lifters.needs_torch", lambda *_: not light)
-    run_video(source, tmp_path / "out.png", VideoOptions(detector="blazepose"))
+    options = VideoOptions(detector="blazepose")
+    run_video(source, tmp_path / "out.png", options, models=SlowModels(options))
     assert order == (["lifter", "detector"] if light else ["detector", "lifter"])
 
 

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridpose.pipeline.cli.data import SplitName
+from gridpose.pipeline.cli.data import Split
 from gridpose.pipeline.cli_common import (
     DataRoot,
     Device,
     Fov,
     InputName,
     Json,
-    ModelName,
+    LifterPrecision,
+    LiftingModel,
     Overwrite,
-    Precision,
-    PrecisionName,
     Quiet,
     Verbose,
     reports_errors,
@@ -185,7 +184,7 @@ def evaluate_command(
     ],
     data_rootdir: DataRoot = Path("./data/"),
     input_name: InputName = "gt",
-    split: Annotated[SplitName, typer.Option(help="Which half of the data.")] = SplitName.test,
+    split: Annotated[Split, typer.Option(help="Which half of the data.")] = "test",
     procrustes: Annotated[
         bool, typer.Option("--procrustes", help="Print PA-MPJPE first; both are always computed.")
     ] = False,
@@ -193,7 +192,7 @@ def evaluate_command(
         bool, typer.Option("--flip-test", help="Average with the answer to the mirrored person.")
     ] = False,
     lifting_model: Annotated[
-        ModelName | None,
+        LiftingModel | None,
         typer.Option(
             metavar="MODEL",
             help="What the checkpoint must be: gridconv, dgridconv, dgridconv_autogrids.",
@@ -217,7 +216,7 @@ def evaluate_command(
         float, typer.Option(help="Frame rate of the data, for lifters that see time.")
     ] = 50.0,
     device: Device = "auto",
-    precision: Precision = PrecisionName.fp32,
+    precision: LifterPrecision = "fp32",
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the table; a row an action.")
     ] = None,
@@ -265,7 +264,7 @@ def evaluate_command(
         **{"--autosgt_prior": autosgt_prior},
     }
     folder = data_rootdir / input_name
-    _check_paths(load, folder, split.value, csv, plot, overwrite)
+    _check_paths(load, folder, split, csv, plot, overwrite)
 
     from typing import cast
 
@@ -281,8 +280,8 @@ def evaluate_command(
     lifter = load_lifter(
         load,
         device=device,
-        precision=precision.value,
-        kind=None if lifting_model is None else lifting_model.value,
+        precision=precision,
+        kind=lifting_model,
         # The checkpoint's reader refuses other letters.
         padding_mode=cast("PaddingModes | None", padding_mode),
         temperature=temperature,
@@ -297,8 +296,8 @@ def evaluate_command(
     given = [option for option, value in unused.items() if value is not None]
     if given:
         console.info(f"no effect on this evaluation: {', '.join(given)}")
-    exclude_drift = default_exclude_drift(split.value, input_name)
-    dataset = load_dataset(folder, split.value, exclude_drift=exclude_drift)
+    exclude_drift = default_exclude_drift(split, input_name)
+    dataset = load_dataset(folder, split, exclude_drift=exclude_drift)
     for note in (*lifter.notices, *dataset.notes):
         console.info(f"note: {note}")
     with ProgressDisplay(quiet) as progress:
@@ -308,7 +307,7 @@ def evaluate_command(
             fps=fps,
             flip_test=flip_test,
             fov_degrees=fov,
-            protocol=describe_protocol(dataset, input_name, split.value, exclude_drift),
+            protocol=describe_protocol(dataset, input_name, split, exclude_drift),
             on_progress=lambda done, total: progress.update(Progress(done, total)),
         )
     _finish(
@@ -321,7 +320,7 @@ def evaluate_command(
         plot,
         {
             "input": input_name,
-            "split": split.value,
+            "split": split,
             "data": str(folder),
             "data_sha256": dataset.sha256,
         },

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -12,7 +11,7 @@ from gridpose.pipeline.cli.weights import add_to as add_weight_commands
 from gridpose.pipeline.cli_common import (
     BOTH_SPELLINGS,
     Json,
-    ModelName,
+    LiftingModel,
     Overwrite,
     Quiet,
     Verbose,
@@ -35,7 +34,7 @@ add_weight_commands(models_app)
 _PICTURES = (".png", ".pdf", ".svg")
 
 Model = Annotated[
-    ModelName | None,
+    LiftingModel | None,
     typer.Option(
         metavar="MODEL",
         help="What the network must be: gridconv, dgridconv or dgridconv_autogrids.",
@@ -54,13 +53,6 @@ GridShape = Annotated[
 ]
 
 
-class StoredPrecision(str, Enum):
-    """How weights are stored."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-
-
 @models_app.command(context_settings=BOTH_SPELLINGS)
 @reports_errors
 def convert(
@@ -71,8 +63,8 @@ def convert(
     temperature: Temperature = None,
     grid_shape: GridShape = None,
     precision: Annotated[
-        StoredPrecision, typer.Option(help="Of the stored weights; fp16 halves the file.")
-    ] = StoredPrecision.fp32,
+        Literal["fp32", "fp16"], typer.Option(help="Of the stored weights; fp16 halves the file.")
+    ] = "fp32",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -107,15 +99,15 @@ def convert(
     check_output(output, overwrite)
     checkpoint, notices = read_published(
         source,
-        kind=None if lifting_model is None else lifting_model.value,
+        kind=lifting_model,
         padding_mode=cast("PaddingModes | None", padding_mode),
         temperature=temperature,
         grid_shape=grid_shape,
     )
-    dtype = torch.float16 if precision is StoredPrecision.fp16 else torch.float32
+    dtype = torch.float16 if precision == "fp16" else torch.float32
     for name, value in checkpoint.state.items():
         if value.is_floating_point() and not value.to(dtype).isfinite().all():
-            raise InputError(f"{source}: {name} is too large for {precision.value}; use fp32")
+            raise InputError(f"{source}: {name} is too large for {precision}; use fp32")
     with replacing(output) as partial:
         save_checkpoint(checkpoint, partial, dtype)
     console = Console(quiet, verbose, json_output)
@@ -127,13 +119,13 @@ def convert(
         {
             "output": str(output),
             "sha256": digest,
-            "precision": precision.value,
+            "precision": precision,
             **description,
             "notices": notices,
         },
         f"{output}: {_architecture(checkpoint)}, {' '.join(checkpoint.network.padding_mode)} "
         f"padding, temperature {checkpoint.network.temperature:g}, "
-        f"{description['parameters']:,} parameters as {precision.value}",
+        f"{description['parameters']:,} parameters as {precision}",
     )
 
 
