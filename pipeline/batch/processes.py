@@ -7,7 +7,7 @@ from typing import Final
 
 import psutil
 
-from gridpose.core import usable_cores
+from gridpose.core import may_have_gpu, usable_cores
 
 THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
@@ -44,15 +44,15 @@ def default_workers() -> int:
 
 def graphics_processors() -> int:
     """How many CUDA devices PyTorch can use."""
+    if not may_have_gpu():
+        return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def limit_threads(count: int) -> None:
-    """Let PyTorch and OpenCV use so many threads in this process."""
+    """Let OpenCV use so many threads in this process; others obey :data:`THREAD_VARIABLES`."""
     import cv2
-    import torch
 
-    torch.set_num_threads(count)
     cv2.setNumThreads(count)
