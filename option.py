@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 INPUT: Final = "Input"
+DATA: Final = "Data"
 DETECTOR: Final = "Detector"
 LIFTER: Final = "Lifter"
+NETWORK: Final = "Network"
+OPTIMISATION: Final = "Optimisation"
 MOTION: Final = "Motion"
 PICTURE: Final = "Picture"
 OUTPUT: Final = "Output"
 MACHINE: Final = "Machine"
-PANELS: Final = (INPUT, DETECTOR, LIFTER, MOTION, PICTURE, OUTPUT, MACHINE)
+PANELS: Final = (
+    *(INPUT, DATA, DETECTOR, LIFTER, NETWORK, OPTIMISATION, MOTION, PICTURE, OUTPUT, MACHINE),
+)
 """In the order in which ``--help`` has them."""
 
 

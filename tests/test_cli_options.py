@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from gridpose.core import MissingError
 from gridpose.detectors.options import HRNetOptions
-from gridpose.option import DETECTOR, PANELS, Option
+from gridpose.option import DETECTOR, INPUT, Option
 from gridpose.pipeline import BatchOptions, VideoOptions
 from gridpose.pipeline.cli import app
 from gridpose.pipeline.cli.options import InPanels, with_options
@@ -75,10 +75,10 @@ class Inner:
 @dataclass(frozen=True)
 class Outer:
     size: Annotated[
-        int | None, Option("How large.", PANELS[0], type=str, default="auto", parse=len)
+        int | None, Option("How large.", INPUT, type=str, default="auto", parse=len)
     ] = None
-    many: Annotated[tuple[int, ...], Option("Which.", PANELS[0])] = ()
-    count: Annotated[int, Option("How many.", PANELS[0], least=1, most=3)] = 2
+    many: Annotated[tuple[int, ...], Option("Which.", INPUT)] = ()
+    count: Annotated[int, Option("How many.", INPUT, least=1, most=3)] = 2
     inner: Annotated[Inner, Inner] = field(default_factory=Inner)
     hidden: int = 5
 
@@ -129,4 +129,4 @@ def test_defaults_are_those_of_the_class(invoke, monkeypatch):
 def test_help_has_panels(given):
     _, text = given("--help")
     headings = [line for line in text.splitlines() if line and not line.startswith(" ")]
-    assert headings[1:] == [f"{PANELS[0]}:", f"{DETECTOR}:", "Options:"]
+    assert headings[1:] == [f"{INPUT}:", f"{DETECTOR}:", "Options:"]

@@ -48,13 +48,14 @@ class InPanels(TyperCommand):
     """A command whose ``--help`` lists options below the headings of their panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        order = ("Arguments", *PANELS, "Options")
-        sections: dict[str, list[tuple[str, str]]] = {panel: [] for panel in order}
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *PANELS)}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
-                sections[getattr(parameter, "rich_help_panel", None) or plain].append(record)
-        for panel, records in sections.items():
+                panel = getattr(parameter, "rich_help_panel", None) or plain
+                sections.setdefault(panel, []).append(record)
+        last = sections.pop("Options", [])  # those of every command
+        for panel, records in [*sections.items(), ("Options", last)]:
             if records:
                 with formatter.section(panel):
                     formatter.write_dl(records)
