@@ -103,7 +103,7 @@ def run_video(
     check_readable(source)
     still = is_image(source)
     if output is not None:
-        _check_video_output(source, output, options)
+        _check_drawing(source, output, options)
     for file in options.save_poses:
         check_export(file, options.overwrite)
 
@@ -165,12 +165,12 @@ def run_video(
     )
 
 
-def _check_video_output(source: Path, output: Path, options: VideoOptions) -> None:
-    if is_image(source) != is_image(output):
+def _check_drawing(source: Path, output: Path, options: VideoOptions) -> None:
+    """Raises UsageError or MissingError where the drawn result cannot be written."""
+    fits = is_image(output) if is_image(source) else output.suffix.lower() == ".mp4"
+    if not fits:
         expected = ".png or .jpg" if is_image(source) else ".mp4"
         raise UsageError(f"{output}: the result of {source.name} must end in {expected}")
-    if not is_image(source) and output.suffix.lower() != ".mp4":
-        raise UsageError(f"{output}: the name of the video must end in .mp4")
     if output.resolve() == source.resolve():
         raise UsageError(f"{output}: is the input itself")
     check_output(output, options.overwrite)

@@ -23,6 +23,8 @@ from gridpose.pipeline.cli_common import (
     Verbose,
     reports_errors,
 )
+from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.console import aligned
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -60,18 +62,6 @@ def _table(result: EvaluationReport, aligned_first: bool) -> list[list[str]]:
     ]
 
 
-def _plain(table: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-    return "\n".join(lines)
-
-
 def _rich(table: Sequence[Sequence[str]]) -> str:
     """The table for a terminal, with its escape codes."""
     from rich import box
@@ -106,7 +96,7 @@ def _text(
         headline.reverse()
     lines = [
         f"{', '.join(headline)} over {result.samples} poses",
-        _rich(table) if terminal else _plain(table),
+        _rich(table) if terminal else "\n".join(aligned(table, numbers=True)),
     ]
     if result.mpjve is not None:
         lines.append(f"MPJVE {result.mpjve:.3f} mm per frame")
@@ -351,6 +341,7 @@ def _finish(
     values = {
         **result.to_dict(),
         **source,
+        "notes": [as_options(note) for note in result.notes],
         "lifter": lifter.name,
         "lifter_sha256": lifter.weights_sha256,
         "lifting_model": lifter.checkpoint.network.kind,
