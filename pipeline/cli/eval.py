@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -265,6 +266,7 @@ def evaluate_command(
     from gridpose.lifting.layers import PaddingModes
     from gridpose.pipeline.console import Console, ProgressDisplay
     from gridpose.pipeline.job import Progress
+    from gridpose.storage import replacing
 
     console = Console(quiet, verbose, json_output)
     lifter = load_lifter(
@@ -300,54 +302,28 @@ def evaluate_command(
             protocol=describe_protocol(dataset, input_name, split, exclude_drift),
             on_progress=lambda done, total: progress.update(Progress(done, total)),
         )
-    _finish(
-        console,
-        result,
-        describe_left_out(dataset),
-        lifter,
-        procrustes,
-        csv,
-        plot,
-        {
-            "input": input_name,
-            "split": split,
-            "data": str(folder),
-            "data_sha256": dataset.sha256,
-        },
-    )
-
-
-def _finish(
-    console: Any,
-    result: EvaluationReport,
-    left_out: Sequence[str],
-    lifter: Lifter,
-    aligned_first: bool,
-    csv: Path | None,
-    plot: Path | None,
-    source: dict[str, Any],
-) -> None:
-    """Write the files and print the result."""
-    import sys
-
-    from gridpose.storage import replacing
-
+    files = [file for file in (csv, plot) if file is not None]
     if csv is not None:
         with replacing(csv) as partial:
             partial.write_text(result.to_csv(), encoding="utf-8")
     if plot is not None:
-        _plot(result, f"{lifter.name}, {source['input']} {source['split']}", plot)
-    files = [str(file) for file in (csv, plot) if file is not None]
-    values = {
-        **result.to_dict(),
-        **source,
-        "notes": [as_options(note) for note in result.notes],
-        "lifter": lifter.name,
-        "lifter_sha256": lifter.weights_sha256,
-        "lifting_model": lifter.checkpoint.network.kind,
-        "device": str(lifter.device),
-        "precision": lifter.precision,
-        "files": files,
-    }
-    text = _text(result, left_out, aligned_first, terminal=sys.stdout.isatty())
-    console.result(values, "\n".join([text, *files]))
+        _plot(result, f"{lifter.name}, {input_name} {split}", plot)
+    left_out = describe_left_out(dataset)
+    text = _text(result, left_out, procrustes, terminal=sys.stdout.isatty())
+    console.result(
+        {
+            **result.to_dict(),
+            "notes": [as_options(note) for note in result.notes],
+            "input": input_name,
+            "split": split,
+            "data": str(folder),
+            "data_sha256": dataset.sha256,
+            "lifter": lifter.name,
+            "lifter_sha256": lifter.weights_sha256,
+            "lifting_model": lifter.checkpoint.network.kind,
+            "device": str(lifter.device),
+            "precision": lifter.precision,
+            "files": [str(file) for file in files],
+        },
+        "\n".join([text, *map(str, files)]),
+    )
