@@ -9,7 +9,7 @@ import ctypes
 import os
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,12 @@ NUM_JOINTS: Final = 17
 
 SHIPPED_LIFTERS: Final = ("default", "default-frame")
 """Lifters that come with the package: one that sees time, and its part that sees single frames."""
+
+Precision = Literal["fp32", "fp16", "bf16"]
+"""Arithmetic of networks."""
+
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
+"""``auto`` is fp32, and where OpenVINO runs a detector what its keypoints survive."""
 
 
 def may_have_gpu() -> bool:

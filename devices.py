@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import torch
 
 from gridpose.core import MissingError, UsageError
-
-Precision = Literal["fp32", "fp16", "bf16"]
-PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
-"""``auto`` is fp32, and where OpenVINO runs a detector what its keypoints survive."""
+from gridpose.core import Precision as Precision
+from gridpose.core import PrecisionChoice as PrecisionChoice
 
 
 def resolve_precision(choice: PrecisionChoice) -> Precision:

@@ -1,11 +1,15 @@
 """Options of detectors, apart from the detectors, which are slow to import."""
 
-from __future__ import annotations
+# Annotations are objects here, not strings: the command line reads them.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from gridpose.option import DETECTOR, Option
+
+DetectorName = Literal["auto", "blazepose", "blazepose-full", "blazepose-lite", "hrnet"]
+PersonBoxesName = Literal["auto", "blazepose", "mmdet", "full-frame"]
 EngineName = Literal["openvino", "torch"]
 
 
@@ -16,7 +20,7 @@ class HRNetOptions:
     Attributes:
         weights: a name in the registry, a file, or None for the best in the cache.
         config: mmpose config by name or file; None to know it by the weights.
-        person_boxes: ``auto``, ``blazepose``, ``mmdet`` or ``full-frame``.
+        person_boxes: what finds people in a frame.
         search_seconds: how often to search for people although nobody was lost.
         flip_test: average with mirrored crops: a little better, twice the time.
         compiled: let torch, where it runs the network, compile it: slow to start.
@@ -24,10 +28,52 @@ class HRNetOptions:
             can, else torch.
     """
 
-    weights: str | Path | None = None
-    config: str | Path | None = None
-    person_boxes: str = "auto"
+    weights: Annotated[
+        str | Path | None,
+        Option(
+            "Weights for hrnet: a name that `gridpose models list` shows, or an mmpose .pth file; "
+            "by default the best that were downloaded.",
+            DETECTOR,
+            name="detector-weights",
+            type=str | None,
+        ),
+    ] = None
+    config: Annotated[
+        str | Path | None,
+        Option(
+            "mmpose config that goes with the weights for hrnet, by name or file; the file is a "
+            "Python program, which is run.",
+            DETECTOR,
+            name="detector-config",
+            type=str | None,
+        ),
+    ] = None
+    person_boxes: Annotated[
+        PersonBoxesName, Option("What finds people in a frame for hrnet.", DETECTOR)
+    ] = "auto"
     search_seconds: float = 0.5
-    flip_test: bool = False
-    compiled: bool = False
-    engine_cpu: EngineName | None = None
+    flip_test: Annotated[
+        bool,
+        Option(
+            "Let hrnet also see people mirrored, and take the mean: a little better, twice the "
+            "time.",
+            DETECTOR,
+        ),
+    ] = False
+    compiled: Annotated[
+        bool,
+        Option(
+            "Compile the network of hrnet where torch runs it: a slow start, which pays off in "
+            "long videos.",
+            DETECTOR,
+            name="compile",
+            only_on=True,
+        ),
+    ] = False
+    engine_cpu: Annotated[
+        EngineName | None,
+        Option(
+            "What runs hrnet on a CPU; by default OpenVINO, where it is installed.",
+            DETECTOR,
+        ),
+    ] = None

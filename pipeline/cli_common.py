@@ -10,11 +10,14 @@ import traceback
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, ParamSpec
+from typing import Annotated, Any, Final, Literal, NoReturn, ParamSpec
 
 import typer
 
+from gridpose.core import Precision
+from gridpose.option import INPUT, OUTPUT
 from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.options import VideoOptions
 
 P = ParamSpec("P")
 
@@ -27,7 +30,7 @@ class TerminatedError(BaseException):
 
 
 class PrecisionName(str, Enum):
-    """Arithmetic of the lifter."""
+    """Arithmetic of training."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -35,7 +38,7 @@ class PrecisionName(str, Enum):
 
 
 class ModelName(str, Enum):
-    """The lifting networks by their published names."""
+    """The lifting networks, for training."""
 
     gridconv = "gridconv"
     dgridconv = "dgridconv"
@@ -47,28 +50,40 @@ BOTH_SPELLINGS: Final[dict[str, Any]] = {
 }
 """Settings of a command whose options have published names, which are written with underscores."""
 
+LiftingModel = Literal["gridconv", "dgridconv", "dgridconv_autogrids"]
+"""The lifting networks by their published names."""
+
+
+def _said_of(field: str) -> str:
+    """What :class:`VideoOptions` says of a field, for commands that have the same option."""
+    help: str = VideoOptions.__annotations__[field].__metadata__[0].help
+    return help
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-LifterFile = Annotated[
-    str,
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help=_said_of("overwrite"), rich_help_panel=OUTPUT),
+]
+Device = Annotated[str, typer.Option(help=_said_of("device"))]
+LifterFile = Annotated[str, typer.Option("--lifter", help=_said_of("lifter"))]
+LifterPrecision = Annotated[
+    Precision, typer.Option(help="Arithmetic of the network; fp16 and bf16 need a GPU.")
+]
+Fov = Annotated[float | None, typer.Option(help=_said_of("fov"))]
+Tracks = Annotated[
+    list[int] | None,
     typer.Option(
-        "--lifter",
-        help="default, default-frame (frame by frame), a .safetensors or published .pth.tar file.",
+        "--track", help="Only this person; may be given several times.", rich_help_panel=INPUT
     ),
 ]
-Precision = Annotated[PrecisionName, typer.Option(help="fp16 and bf16 need a GPU.")]
 DataRoot = Annotated[
     Path, typer.Option(metavar="FOLDER", help="Data sets are folders in this one.")
 ]
 InputName = Annotated[
     str, typer.Option("--input", metavar="NAME", help="Data set: gt, hrnet, or another's name.")
-]
-Fov = Annotated[
-    float | None,
-    typer.Option(help="Horizontal field of view of the lens in degrees, if known."),
 ]
 
 

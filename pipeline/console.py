@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gridpose.pipeline.cli_errors import as_options
-from gridpose.pipeline.job import Progress
+
+if TYPE_CHECKING:
+    from gridpose.pipeline.job import Progress
 
 _LINE_SECONDS = 10.0
 
@@ -35,6 +38,17 @@ class Console:
             print(json.dumps(values), flush=True)
         elif not self.quiet:
             print(text, flush=True)
+
+
+def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:
+    """Lines of a table; with ``numbers`` all columns but the first are flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def cell(column: int, text: str) -> str:
+        right = numbers and column > 0
+        return text.rjust(widths[column]) if right else text.ljust(widths[column])
+
+    return ["  ".join(cell(*place) for place in enumerate(row)).rstrip() for row in rows]
 
 
 class ProgressDisplay:

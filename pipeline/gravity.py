@@ -10,9 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gridpose.core import JOINT_NAMES, BoolArray, DoubleArray, FloatArray
-
-GravityMode = Literal["level", "estimate"]
-"""Take the camera to be level, or set people upright by how they stand."""
+from gridpose.pipeline.options import GravityMode as GravityMode
 
 LEVEL: Final[DoubleArray] = np.array((0.0, -1.0, 0.0))
 """Up in the axes of a level camera (x right, y down, z away)."""

@@ -22,7 +22,7 @@ def check_output(file: Path, overwrite: bool) -> None:
     if is_folder:
         raise UsageError(f"{file}: is a folder; give the name of a file")
     if exists and not overwrite:
-        raise UsageError(f"{file}: exists already; pass --overwrite to replace it")
+        raise UsageError(f"{file}: exists already; `overwrite=True` replaces it")
     if not file.absolute().parent.is_dir():
         raise MissingError(f"{file.absolute().parent}: no such folder for the output")
     partial = partial_name(file)

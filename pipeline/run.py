@@ -21,7 +21,9 @@ from gridpose.pipeline.background import Background
 from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.interrupts import interrupts_held
-from gridpose.pipeline.job import Progress, VideoOptions, VideoResult
+from gridpose.pipeline.job import Progress, VideoResult
+from gridpose.pipeline.models import Models
+from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.outputs import check_output
 from gridpose.pipeline.priority import give_way
 from gridpose.pipeline.reader import (
@@ -75,6 +77,7 @@ def run_video(
     output: str | Path | None,
     options: VideoOptions | None = None,
     *,
+    models: Models | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_detector: Callable[[Detector], None] | None = None,
 ) -> VideoResult:
@@ -84,6 +87,7 @@ def run_video(
         source: a video, or a picture (then ``output`` must be one too).
         output: the drawn result, ``.mp4``; None draws nothing, for who wants the numbers only.
         options: see :class:`VideoOptions`.
+        models: loaded for these options, and not closed; by default for this run only.
         on_progress: called after every finished frame.
         on_detector: called with the detector once it is loaded.
 
@@ -99,7 +103,7 @@ def run_video(
     check_readable(source)
     still = is_image(source)
     if output is not None:
-        _check_video_output(source, output, options)
+        _check_drawing(source, output, options)
     for file in options.save_poses:
         check_export(file, options.overwrite)
 
@@ -110,7 +114,6 @@ def run_video(
         else VideoReader(source, options.start, options.end, options.stride)
     )
     layout = None if output is None else _layout_of(frames.size, options)
-    run = _Run(frames, layout, options, stopwatch, on_progress, on_detector)
     with ExitStack() as stack:
         stack.callback(frames.close)
         sink: Sink | None = None
@@ -121,6 +124,9 @@ def run_video(
                     if isinstance(frames, VideoReader)
                     else ImageSink(output)
                 )
+        if models is None:
+            models = stack.enter_context(Models(options))
+        run = _Run(frames, layout, options, models, stopwatch, on_progress, on_detector)
         run.process(sink)
     stopwatch.child("decode", frames.cpu_seconds)
     if sink is not None:
@@ -159,12 +165,12 @@ def run_video(
     )
 
 
-def _check_video_output(source: Path, output: Path, options: VideoOptions) -> None:
-    if is_image(source) != is_image(output):
+def _check_drawing(source: Path, output: Path, options: VideoOptions) -> None:
+    """Raises UsageError or MissingError where the drawn result cannot be written."""
+    fits = is_image(output) if is_image(source) else output.suffix.lower() == ".mp4"
+    if not fits:
         expected = ".png or .jpg" if is_image(source) else ".mp4"
         raise UsageError(f"{output}: the result of {source.name} must end in {expected}")
-    if not is_image(source) and output.suffix.lower() != ".mp4":
-        raise UsageError(f"{output}: the name of the video must end in .mp4")
     if output.resolve() == source.resolve():
         raise UsageError(f"{output}: is the input itself")
     check_output(output, options.overwrite)
@@ -217,11 +223,13 @@ class _Run:
         frames: Source,
         layout: Layout | None,
         options: VideoOptions,
+        models: Models,
         stopwatch: Stopwatch,
         on_progress: Callable[[Progress], None] | None,
         on_detector: Callable[[Detector], None] | None,
     ) -> None:
         self._frames, self._options, self._stopwatch = frames, options, stopwatch
+        self._models = models
         self._on_progress, self._on_detector = on_progress, on_detector
         self._layout = layout
         self._convention: Convention | None = None
@@ -280,27 +288,13 @@ class _Run:
             yield frame, panel
 
     def _detect(self) -> Iterator[_Detected]:
-        from gridpose.detectors import load_detector
-
         with ExitStack() as stack:
             # While one batch is in the detector the next one is decoded.
             ahead = self._options.batch_size
             decoded = stack.enter_context(Background(self._decode, ahead, "decode", gives_way=True))
             stack.callback(self._frames.close)
-            chosen = self._options.detector
             with self._stopwatch(LOAD):
-                detector = (
-                    stack.enter_context(
-                        load_detector(
-                            chosen,
-                            device=self._options.device,
-                            precision=self._options.precision,
-                            hrnet=self._options.hrnet,
-                        )
-                    )
-                    if isinstance(chosen, str)
-                    else chosen
-                )
+                detector = self._models.detector
             detector.forget()
             self._convention = detector.convention
             self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256
@@ -322,12 +316,7 @@ class _Run:
         Not with torch: its import and mmengine's reading of configs both make syntax trees, which
         two threads at once cannot do in Python 3.11 ("AST constructor recursion depth mismatch").
         """
-        from gridpose.pipeline.lifters import needs_torch
-
-        options = self._options
-        return isinstance(options.lifter, (str, Path)) and not needs_torch(
-            options.lifter, options.device, options.precision
-        )
+        return not self._models.lifter_needs_torch
 
     def _load_later(self) -> _Later:
         """What the stages after detection need; from then on their thread gives way."""
@@ -337,18 +326,12 @@ class _Run:
         return later
 
     def _made_later(self) -> _Later:
-        from gridpose.pipeline.lifters import load_video_lifter
         from gridpose.pipeline.lifting_stage import stages
         from gridpose.pipeline.timeline import Timeline
         from gridpose.pipeline.tracking import Tracker
 
         options = self._options
-        chosen = options.lifter
-        lifter = (
-            load_video_lifter(chosen, options.device, options.precision)
-            if isinstance(chosen, (str, Path))
-            else chosen
-        )
+        lifter = self._models.lifter
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
         fps = float(self._frames.fps)

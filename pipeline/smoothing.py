@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from scipy.signal import butter, savgol_filter, sosfiltfilt
 
 from gridpose.core import AnyArray, FloatArray
+from gridpose.pipeline.options import Smoothing as Smoothing
 
-Smoothing = Literal["none", "one-euro", "savgol", "butterworth"]
 SAVGOL_SECONDS = 0.3
 BUTTERWORTH_HZ = 6.0
 

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from gridpose.core import NUM_JOINTS, DoubleArray, FloatArray, Person
 from gridpose.pipeline.bone_lengths import bone_lengths, with_constant_lengths
 from gridpose.pipeline.gravity import Gravity, GravityMode, upright
+from gridpose.pipeline.options import Persons as Persons
 from gridpose.pipeline.repair import filled, outliers
 from gridpose.pipeline.smoothing import Smoothing, smooth
 from gridpose.pipeline.tracking import Observation
 from gridpose.pipeline.trajectory import hip_positions, steady_path
 from gridpose.pipeline.world import FLIGHT_SECONDS, camera_to_world, place
-
-Persons = Literal["all", "largest"] | int
-"""Who is kept: everybody, the largest person, or the N largest at every moment."""
 
 MIN_OBSERVATIONS = 5
 """Who is seen in fewer frames than this before being lost again is taken for a false detection."""

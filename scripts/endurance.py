@@ -26,11 +26,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import psutil
 
 from gridpose.core import ImageArray
 from gridpose.detectors import HUMAN36M_17, Detection
 from gridpose.pipeline import VideoOptions, run_video
-from gridpose.pipeline.batch.processes import descendants, resident_bytes
+from gridpose.pipeline.batch.processes import descendants
 from gridpose.pipeline.reader import VideoReader
 from gridpose.pipeline.sample import sample_video
 from gridpose.pipeline.writer import VideoWriter
@@ -57,15 +58,22 @@ class Sample:
 
 def sample(process: int, seconds: float, done: int) -> Sample:
     """Look at a process and all it has started."""
-    everyone = [process, *descendants(process)]
+    everyone = [process, *(child.pid for child in descendants(process))]
     return Sample(
         seconds,
-        sum(resident_bytes(one) or 0 for one in everyone) / 1e6,
+        sum(_resident_bytes(one) for one in everyone) / 1e6,
         sum(_entries(f"/proc/{one}/fd") for one in everyone),
         sum(_entries(f"/proc/{one}/task") for one in everyone),
         len(everyone),
         done,
     )
+
+
+def _resident_bytes(process: int) -> int:
+    try:
+        return psutil.Process(process).memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _entries(folder: str) -> int:

@@ -42,7 +42,6 @@ from gridpose.lifting.temporal_benchmark import (
     measure_sequences,
     read_sequences,
 )
-from gridpose.pipeline.cli_video_options import SmoothingName
 from gridpose.pipeline.lifting_stage import stages
 from gridpose.pipeline.smoothing import Smoothing
 from gridpose.pipeline.timeline import steadied
@@ -280,13 +279,13 @@ def main(
     worst_of: Annotated[Input, typer.Option(help="which 2D the sheet is about")] = Input.noisy,
     repair: Annotated[bool, typer.Option(help="of sequences, as gridpose video has it")] = True,
     smoothing: Annotated[
-        SmoothingName, typer.Option(help="of sequences, as gridpose video has it")
-    ] = SmoothingName.savgol,
+        Smoothing, typer.Option(help="of sequences, as gridpose video has it")
+    ] = "savgol",
 ) -> None:
     if is_temporal(bench):
         try:
             named = load_lifter(lifter)
-            errors = evaluate_sequences(bench, named, repair, smoothing.value)
+            errors = evaluate_sequences(bench, named, repair, smoothing)
         except GridposeError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(error.exit_code) from error

@@ -141,7 +141,7 @@ def until(true: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None
 
 def workers(batch: subprocess.Popen[bytes]) -> list[int]:
     """Processes of a batch that decode videos: those that have children of their own."""
-    return [child for child in descendants(batch.pid) if descendants(child)]
+    return [child.pid for child in descendants(batch.pid) if descendants(child.pid)]
 
 
 def busy(scene: Scene, batch: subprocess.Popen[bytes], done: int = 1) -> Callable[[], object]:
@@ -190,7 +190,7 @@ def worker_killed(scene: Scene) -> Row:
 def parent_killed(scene: Scene) -> Row:
     batch = scene.start()
     until(busy(scene, batch))
-    everyone = descendants(batch.pid)
+    everyone = [child.pid for child in descendants(batch.pid)]
     batch.kill()
     batch.wait()
     with contextlib.suppress(TimeoutError):
@@ -207,7 +207,7 @@ def everything_killed(scene: Scene) -> Row:
         delay = chance.uniform(2.0, 20.0)
         with contextlib.suppress(subprocess.TimeoutExpired):
             batch.wait(delay)
-        for process in [batch.pid, *descendants(batch.pid)]:
+        for process in [batch.pid, *(child.pid for child in descendants(batch.pid))]:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
         batch.wait()
@@ -218,7 +218,7 @@ def everything_killed(scene: Scene) -> Row:
 def _signalled(scene: Scene, number: signal.Signals, expected: int) -> Row:
     batch = scene.start()
     until(busy(scene, batch))
-    everyone = descendants(batch.pid)
+    everyone = [child.pid for child in descendants(batch.pid)]
     batch.send_signal(number)
     code = batch.wait(PATIENCE_SECONDS)
     with contextlib.suppress(TimeoutError):

@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeDetector, standing_at
 
 from gridpose.core import InputError, UsageError
-from gridpose.pipeline import VideoOptions, read_pose_file, run_video
+from gridpose.pipeline import Models, VideoOptions, read_pose_file, run_video
 from gridpose.pipeline.reader import VideoReader, check_readable, probe
 
 WIDTH, HEIGHT = 320, 240
@@ -22,10 +22,14 @@ def body(x, size=80.0, swing=0.0):
     return keypoints
 
 
-@pytest.fixture
-def video(tmp_path, make_video):
+@pytest.fixture(scope="module")
+def video(tmp_path_factory, make_video):
     return make_video(
-        tmp_path / "in.mp4", frames=60, fps="30000/1001", size=(WIDTH, HEIGHT), audio=True
+        tmp_path_factory.mktemp("video") / "in.mp4",
+        frames=60,
+        fps="30000/1001",
+        size=(WIDTH, HEIGHT),
+        audio=True,
     )
 
 
@@ -109,7 +113,7 @@ def test_skeletons_are_drawn_where_people_are(video, tmp_path, lifter):
     ids=["nobody", "nobody at first", "nobody in the middle", "nobody at the end"],
 )
 def test_frames_without_people_are_frames_like_others(script, video, tmp_path, lifter):
-    result, _ = run(video, tmp_path / "out.mp4", lifter, script, save_poses=(tmp_path / "out.npz",))
+    result, _ = run(video, None, lifter, script, save_poses=(tmp_path / "out.npz",))
     poses = read_pose_file(tmp_path / "out.npz")
     assert result.frames == 60
     assert poses.present.sum(0).tolist() == [len(script(frame)) for frame in range(60)]
@@ -117,10 +121,10 @@ def test_frames_without_people_are_frames_like_others(script, video, tmp_path, l
     assert any("nobody" in warning for warning in result.warnings) == (not result.track_ids)
 
 
-def test_largest_person_only(video, tmp_path, lifter):
+def test_largest_person_only(video, lifter):
     result, _ = run(
         video,
-        tmp_path / "out.mp4",
+        None,
         lifter,
         lambda frame: [body(60, size=50), body(220, size=90)],
         persons="largest",
@@ -129,17 +133,15 @@ def test_largest_person_only(video, tmp_path, lifter):
     assert result.poses.keypoints_2d[0, 30, 0, 0] == pytest.approx(220)
 
 
-def test_start_end_and_stride(video, tmp_path, lifter):
-    result, detector = run(
-        video, tmp_path / "out.mp4", lifter, walking_pair, start=0.5, end=1.5, stride=2
-    )
+def test_start_end_and_stride(video, lifter):
+    result, detector = run(video, None, lifter, walking_pair, start=0.5, end=1.5, stride=2)
     assert detector.times[0] == pytest.approx(0.5, abs=0.04)
     assert np.diff(detector.times) == pytest.approx(2 * 1001 / 30000, abs=1e-3)
     assert result.frames == len(detector.times) == pytest.approx(15, abs=1)
     assert result.fps == pytest.approx(30000 / 1001 / 2)
 
 
-def test_smoothing_changes_the_world_and_nothing_else(video, tmp_path, frame_lifter):
+def test_smoothing_changes_the_world_and_nothing_else(video, frame_lifter):
     generator = np.random.default_rng(0)
     noise = generator.normal(0, 1.0, (60, 17, 2))
 
@@ -148,7 +150,7 @@ def test_smoothing_changes_the_world_and_nothing_else(video, tmp_path, frame_lif
 
     jitter = {}
     for method in ("none", "savgol", "one-euro"):
-        result, _ = run(video, tmp_path / f"{method}.mp4", frame_lifter, script, smoothing=method)
+        result, _ = run(video, None, frame_lifter, script, smoothing=method)
         poses = result.poses
         jitter[method] = np.linalg.norm(np.diff(poses.poses_world[0], axis=0), axis=-1).mean()
         np.testing.assert_allclose(poses.keypoints_2d[0, 7], script(7)[0], atol=1e-3)
@@ -180,15 +182,18 @@ def test_a_lifter_that_needs_torch_does_not_load_beside_the_detector(
         order.append("detector")
         return FakeDetector(lambda frame: [body(160)])
 
-    def load_video_lifter(*_):
-        lifter_begun.set()
-        order.append("lifter")
-        return frame_lifter
+    class SlowModels(Models):
+        lifter_needs_torch = not light
+
+        @property
+        def lifter(self):
+            lifter_begun.set()
+            order.append("lifter")
+            return frame_lifter
 
     monkeypatch.setattr("gridpose.detectors.load_detector", load_detector)
-    monkeypatch.setattr("gridpose.pipeline.lifters.load_video_lifter", load_video_lifter)
-    monkeypatch.setattr("gridpose.pipeline.lifters.needs_torch", lambda *_: not light)
-    run_video(source, tmp_path / "out.png", VideoOptions(detector="blazepose"))
+    options = VideoOptions(detector="blazepose")
+    run_video(source, tmp_path / "out.png", options, models=SlowModels(options))
     assert order == (["lifter", "detector"] if light else ["detector", "lifter"])
 
 
@@ -234,7 +239,11 @@ def test_real_video_end_to_end(sample_video, tmp_path):
     """The sample's first half: two people walking and jumping, BlazePose and the shipped lifter."""
     check_readable(sample_video)
     output, numbers = tmp_path / "out.mp4", tmp_path / "out.npz"
-    result = run_video(sample_video, output, VideoOptions(end=3.6, save_poses=(numbers,)))
+    result = run_video(
+        sample_video,
+        output,
+        VideoOptions(detector="blazepose-full", end=3.6, save_poses=(numbers,)),
+    )
     assert result.frames == 108
     poses = read_pose_file(numbers)
     long_tracks = poses.present.sum(1) > 40
@@ -251,12 +260,12 @@ def test_real_video_end_to_end(sample_video, tmp_path):
     assert np.nanmedian(depth[:, 11] - depth[:, 14]) < 0
 
 
-def test_people_go_where_they_went(video, tmp_path, lifter):
+def test_people_go_where_they_went(video, lifter):
     def script(frame):
         return [body(60 + 2 * frame, swing=0.1)]
 
-    still, _ = run(video, tmp_path / "still.mp4", lifter, script)
-    moved, _ = run(video, tmp_path / "moved.mp4", lifter, script, trajectory=True, fov=60)
+    still, _ = run(video, None, lifter, script)
+    moved, _ = run(video, None, lifter, script, trajectory=True, fov=60)
     assert not still.poses.has_places
     assert moved.poses.has_places
     path = moved.poses.poses_world[0, :, 0]
@@ -288,16 +297,16 @@ class Leaning:
         return self._lifter.lift_windows(*arguments) @ self._turn.T
 
 
-def test_a_camera_that_looks_down(video, tmp_path, lifter):
+def test_a_camera_that_looks_down(video, lifter):
     def script(frame):
         return [body(160, size=100)]
 
     leaning = Leaning(lifter, -30)
-    level, _ = run(video, tmp_path / "level.mp4", leaning, script)
+    level, _ = run(video, None, leaning, script)
     assert any("--gravity estimate sets them upright" in warning for warning in level.warnings)
-    upright, _ = run(video, tmp_path / "up.mp4", leaning, script, gravity="estimate")
+    upright, _ = run(video, None, leaning, script, gravity="estimate")
     assert upright.warnings == []
-    as_it_is, _ = run(video, tmp_path / "real.mp4", lifter, script)
+    as_it_is, _ = run(video, None, lifter, script)
     assert as_it_is.warnings == []
 
     def lean(result):
@@ -322,35 +331,32 @@ def test_numbers_only(video, tmp_path, lifter):
     assert not detector.closed  # a detector that is given stays open
 
 
-def test_a_detector_starts_anew_with_every_video(sample_video, tmp_path):
+def test_a_detector_starts_anew_with_every_video(sample_video):
     """Whom it followed in the video before does not matter."""
     from gridpose.detectors import load_detector
 
     found = []
-    with load_detector("blazepose") as detector:
+    with load_detector("blazepose-lite") as detector:
         for start in (2.0, 0.0, 2.0):
             options = VideoOptions(detector=detector, start=start, end=start + 0.7)
             found.append(run_video(sample_video, None, options).poses.keypoints_2d)
     np.testing.assert_array_equal(found[0], found[2])
 
 
-def test_frame_by_frame_each_pose_is_what_its_keypoints_say(video, tmp_path, frame_lifter):
-    result, _ = run(video, tmp_path / "out.mp4", frame_lifter, walking_pair)
+def test_frame_by_frame_each_pose_is_what_its_keypoints_say(video, frame_lifter):
+    result, _ = run(video, None, frame_lifter, walking_pair)
     for keypoints, poses in zip(result.poses.keypoints_2d, result.poses.poses_3d, strict=True):
         expected = frame_lifter.lift(keypoints, (WIDTH, HEIGHT))
         np.testing.assert_allclose(poses, expected, atol=1e-4)
 
 
-def test_a_lifter_that_sees_time_is_steadier(video, tmp_path, lifter, frame_lifter):
+def test_a_lifter_that_sees_time_is_steadier(video, lifter, frame_lifter):
     noise = np.random.default_rng(0).normal(0, 1.0, (60, 17, 2))
 
     def script(frame):
         return [body(160) + noise[frame]]
 
-    steady, nervous = (
-        run(video, tmp_path / f"{each.name}.mp4", each, script)[0].poses
-        for each in (lifter, frame_lifter)
-    )
+    steady, nervous = (run(video, None, each, script)[0].poses for each in (lifter, frame_lifter))
     np.testing.assert_array_equal(steady.keypoints_2d, nervous.keypoints_2d)
     jitter = [
         np.linalg.norm(np.diff(poses.poses_world[0], axis=0), axis=-1).mean()
@@ -359,11 +365,11 @@ def test_a_lifter_that_sees_time_is_steadier(video, tmp_path, lifter, frame_lift
     assert jitter[0] < 0.5 * jitter[1]
 
 
-def test_people_who_come_go_and_return_are_lifted_as_one_sequence(video, tmp_path, lifter):
+def test_people_who_come_go_and_return_are_lifted_as_one_sequence(video, lifter):
     def script(frame):
         return [body(100)] * (not 25 <= frame < 40) + [body(250)] * (frame >= 10)
 
-    result, _ = run(video, tmp_path / "out.mp4", lifter, script)
+    result, _ = run(video, None, lifter, script)
     poses = result.poses
     assert poses.present.sum(1).tolist() in ([45, 50], [50, 45])
     assert np.isfinite(poses.poses_3d[poses.present]).all()

@@ -271,8 +271,8 @@ class TestConverted:
 
         program = (
             "import sys\n"
-            "from gridpose.pipeline.lifters import load_video_lifter\n"
-            "lifter = load_video_lifter('default', 'cpu', 'auto')\n"
+            "from gridpose.pipeline import Models, VideoOptions\n"
+            "lifter = Models(VideoOptions(device='cpu')).lifter\n"
             "print(type(lifter).__name__, 'torch' in sys.modules)\n"
         )
         run = [sys.executable, "-c", program]
@@ -288,9 +288,9 @@ class TestConverted:
         assert network.read_bytes() == whole
 
     def test_other_lifters_stay_as_they_are(self, home):
-        from gridpose.pipeline.lifters import load_video_lifter
+        from gridpose.pipeline import Models, VideoOptions
 
-        lifter = load_video_lifter("default-frame", "cpu", "auto")
+        lifter = Models(VideoOptions(lifter="default-frame", device="cpu")).lifter
         assert isinstance(lifter, Lifter)
         assert lifter.name == "default-frame"
         assert not list(home.iterdir())
@@ -302,11 +302,11 @@ class TestConverted:
         cv2.imwrite(str(picture), np.full((240, 320, 3), 90, np.uint8))
         there = []
 
-        def interrupted():
+        def interrupted(models):
             there.append(result.is_file())
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("gridpose.pipeline.lifters.convert_lifter", interrupted)
+        monkeypatch.setattr("gridpose.pipeline.models.Models.convert_lifter", interrupted)
         command = ("video", picture, "-o", result, "--overwrite", "--detector", "blazepose-full")
         done = invoke(*command)
         assert (done.exit_code, there) == (0, [True])

@@ -3,47 +3,6 @@
 Names are looked up on first use: choices of :class:`Look` need no OpenCV.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from gridpose.visualize.layout import Layout
-    from gridpose.visualize.look import LAYOUTS, Look, parse_resolution
-    from gridpose.visualize.overlay import draw_people
-    from gridpose.visualize.scene import SceneRenderer
-    from gridpose.visualize.viewer import viewer_page
-    from gridpose.visualize.views import VIEWS, View, parse_view
-
-__all__ = [
-    "LAYOUTS",
-    "VIEWS",
-    "Layout",
-    "Look",
-    "SceneRenderer",
-    "View",
-    "draw_people",
-    "parse_resolution",
-    "parse_view",
-    "viewer_page",
-]
-
-_HOMES = {
-    "LAYOUTS": "look",
-    "Layout": "layout",
-    "Look": "look",
-    "SceneRenderer": "scene",
-    "VIEWS": "views",
-    "View": "views",
-    "draw_people": "overlay",
-    "parse_resolution": "look",
-    "parse_view": "views",
-    "viewer_page": "viewer",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"gridpose.visualize.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,14 +1,15 @@
 """What can be chosen about drawings."""
 
-from __future__ import annotations
+# Annotations are objects here, not strings: the command line reads them.
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from gridpose.core import UsageError
+from gridpose.option import PICTURE, Option
 from gridpose.visualize.palette import ThemeName
-from gridpose.visualize.views import VIEWS, View
+from gridpose.visualize.views import VIEWS, View, parse_view
 
 Arrangement = Literal["row", "places"]
 """Everybody side by side, or each at the place that their world pose says."""
@@ -17,23 +18,6 @@ LAYOUTS: Final[tuple[LayoutName, ...]] = ("side-by-side", "overlay", "skeleton",
 _SMALLEST, _LARGEST = 64, 7680
 _NAMED: Final = {"480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 _NAMED_LARGE: Final = {"1440p": (2560, 1440), "2160p": (3840, 2160), "4k": (3840, 2160)}
-
-
-@dataclass(frozen=True)
-class Look:
-    """How results are drawn.
-
-    ``resolution`` is the width and height of the picture; None goes by the source. ``view`` is
-    where the 3D scene is seen from. ``arrangement`` "places" puts people where their world poses
-    say, "row" side by side.
-    """
-
-    layout: LayoutName = "side-by-side"
-    resolution: tuple[int, int] | None = None
-    view: View = VIEWS["default"]
-    theme: ThemeName = "dark"
-    trails: bool = False
-    arrangement: Arrangement = "row"
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
@@ -53,3 +37,47 @@ def parse_resolution(text: str) -> tuple[int, int]:
             f"or one of {', '.join(named)}"
         )
     return sides
+
+
+@dataclass(frozen=True)
+class Look:
+    """How results are drawn.
+
+    ``resolution`` is the width and height of the picture; None goes by the source. ``view`` is
+    where the 3D scene is seen from. ``arrangement`` "places" puts people where their world poses
+    say, "row" side by side.
+    """
+
+    layout: Annotated[
+        LayoutName,
+        Option(
+            "What is shown: the video beside the skeletons; joints drawn over the video (overlay); "
+            "skeletons alone; an overlay with skeletons in its corner (inset); skeletons from the "
+            "front, the side and above (views).",
+            PICTURE,
+        ),
+    ] = "side-by-side"
+    resolution: Annotated[
+        tuple[int, int] | None,
+        Option(
+            "Size of the picture: WIDTHxHEIGHT, 720p, 1080p, 4k, …; by default it goes by the "
+            "video's.",
+            PICTURE,
+            type=str | None,
+            parse=parse_resolution,
+        ),
+    ] = None
+    view: Annotated[
+        View,
+        Option(
+            "Where skeletons are seen from: default, front, side, top, orbit, or "
+            "AZIMUTH,ELEVATION in degrees.",
+            PICTURE,
+            type=str,
+            default="default",
+            parse=parse_view,
+        ),
+    ] = VIEWS["default"]
+    theme: Annotated[ThemeName, Option("Dark or light ground.", PICTURE)] = "dark"
+    trails: Annotated[bool, Option("Draw where hands and feet were a moment ago.", PICTURE)] = False
+    arrangement: Arrangement = "row"

@@ -1,6 +1,8 @@
-"""Folders of videos: found, worked through by several processes or machines, and accounted for."""
+"""Folders of videos: found, worked through by several processes or machines, and accounted for.
 
-from gridpose.pipeline.batch.options import BatchOptions
-from gridpose.pipeline.batch.run import BatchResult, run_batch
+Names are looked up on first use: the command line needs the options alone for its ``--help``.
+"""
 
-__all__ = ["BatchOptions", "BatchResult", "run_batch"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

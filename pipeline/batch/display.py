@@ -3,84 +3,63 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from gridpose.pipeline.batch.run import BatchProgress
-
-if TYPE_CHECKING:
-    from gridpose.pipeline.batch.work import Outcome
+from gridpose.pipeline.batch.work import Outcome
+from gridpose.pipeline.cli_errors import as_options
 
 
 class BatchDisplay:
-    """Bars on a terminal, a line for every finished video elsewhere; a context manager."""
+    """Bars on a terminal, and a line for every finished video; a context manager."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        self._bars: Any = None
-        self._all: Any = None
-        self._tasks: dict[str, Any] = {}
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=quiet or not on_terminal,
+        )
+        self._all = self._bars.add_task("videos", total=None)
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> BatchDisplay:
-        if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bars = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bars.start()
+        self._bars.start()
         return self
 
     def update(self, news: BatchProgress) -> None:
         """Show an event."""
-        event = news.event
-        if self._quiet:
-            return
-        if event.what == "finished" and event.outcome is not None:
-            line = f"[{news.finished}/{news.total}] {printable(event.task.path)}: "
-            print(line + printable(described(event.outcome)), file=sys.stderr, flush=True)
-        if self._bars is not None:
-            self._show(news)
-
-    def _show(self, news: BatchProgress) -> None:
-        event = news.event
-        if self._all is None:
-            self._all = self._bars.add_task("videos", total=news.total)
-        self._bars.update(self._all, completed=news.finished)
+        event, path = news.event, news.event.task.path
+        self._bars.update(self._all, completed=news.finished, total=news.total)
         if event.what == "sent":
-            self._tasks[event.task.path] = self._bars.add_task(
-                printable(event.task.path)[-40:], total=None
-            )
-        elif event.what == "progress" and event.progress is not None:
+            self._tasks[path] = self._bars.add_task(printable(path)[-40:], total=None)
+        elif event.progress is not None:
             done, total = event.progress.done, event.progress.total
-            self._bars.update(
-                self._tasks[event.task.path],
-                completed=done,
-                total=None if total is None else max(total, done),
-            )
-        elif event.what == "finished":
-            self._bars.remove_task(self._tasks.pop(event.task.path))
+            total = None if total is None else max(total, done)
+            self._bars.update(self._tasks[path], completed=done, total=total)
+        elif event.outcome is not None:
+            self._bars.remove_task(self._tasks.pop(path))
+            if not self._quiet:
+                line = f"[{news.finished}/{news.total}] {printable(path)}: "
+                said = printable(as_options(described(event.outcome)))
+                print(line + said, file=sys.stderr, flush=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
 
 def described(outcome: Outcome) -> str:

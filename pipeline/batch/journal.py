@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from gridpose.core import MissingError
 
@@ -21,7 +19,7 @@ State = Literal["pending", "running", "done", "failed", "skipped"]
 VERSION: Final = 1
 _BUSY_SECONDS = 30.0
 _SCHEMA: Final = """
-CREATE TABLE videos (
+CREATE TABLE IF NOT EXISTS videos (
     path BLOB PRIMARY KEY,
     result BLOB NOT NULL UNIQUE,
     size INTEGER NOT NULL,
@@ -75,7 +73,6 @@ class Entry:
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(Entry))
-_PATHS: Final = ("path", "result")
 _SAVE: Final = (
     f"INSERT OR REPLACE INTO videos ({', '.join(_COLUMNS)}) "
     f"VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -95,7 +92,9 @@ class Journal:
         self.file = file
         self._waiting: dict[str, Entry] = {}
         try:
-            self._database = sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._database = sqlite3.connect(
+                file, timeout=_BUSY_SECONDS, isolation_level="IMMEDIATE"
+            )
             self._open()
         except sqlite3.Error as error:
             raise MissingError(f"{file}: the journal cannot be used ({error})") from error
@@ -107,43 +106,32 @@ class Journal:
         self._database.execute("PRAGMA synchronous = FULL")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            with self._transaction():
-                self._database.execute(_SCHEMA)
-                self._database.execute(f"PRAGMA user_version = {VERSION}")
+            self._database.execute(_SCHEMA)
+            self._database.execute(f"PRAGMA user_version = {VERSION}")
         elif version != VERSION:
             raise MissingError(
                 f"{self.file}: was written by another version of gridpose (format {version}, "
                 f"not {VERSION}); take another output folder"
             )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:  # SQLite may have undone it by itself
-                self._database.execute("ROLLBACK")
-            raise
-
     def entries(self) -> dict[str, Entry]:
         """Everything that is known, by path."""
         rows = self._database.execute(f"SELECT {', '.join(_COLUMNS)} FROM videos")
-        entries = {}
-        for row in rows:
-            values = dict(zip(_COLUMNS, row, strict=True))
-            for name in _PATHS:
-                values[name] = os.fsdecode(values[name])
-            entries[values["path"]] = Entry(**values)
-        return {**entries, **self._waiting}
+        known = [
+            Entry(os.fsdecode(path), os.fsdecode(result), *rest) for path, result, *rest in rows
+        ]
+        return {**{entry.path: entry for entry in known}, **self._waiting}
 
     def save(self, *entries: Entry) -> None:
         """Write entries, all or none, or keep them for later where the disk is full."""
         self._waiting.update({entry.path: entry for entry in entries})
+        rows = [
+            (os.fsencode(path), os.fsencode(result), *rest)
+            for path, result, *rest in map(astuple, self._waiting.values())
+        ]
         try:
-            with self._transaction():
-                self._database.executemany(_SAVE, [_row(e) for e in self._waiting.values()])
+            with self._database:
+                self._database.executemany(_SAVE, rows)
         except sqlite3.OperationalError:
             return
         self._waiting.clear()
@@ -152,17 +140,6 @@ class Journal:
     def behind(self) -> int:
         """How many entries could not be written yet."""
         return len(self._waiting)
-
-    def interrupted(self) -> None:
-        """Set what a run that ended left in the middle back to pending."""
-        running = [e for e in self.entries().values() if e.state == "running"]
-        self.save(*(replace(entry, state="pending", worker=None) for entry in running))
-
-    def close(self) -> None:
-        """Close the file; what was not written yet is tried once more."""
-        if self._waiting:
-            self.save()
-        self._database.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -173,11 +150,6 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-
-def _row(entry: Entry) -> tuple[Any, ...]:
-    return tuple(
-        os.fsencode(getattr(entry, name)) if name in _PATHS else getattr(entry, name)
-        for name in _COLUMNS
-    )
+        if self._waiting:
+            self.save()
+        self._database.close()

@@ -1,18 +1,33 @@
 """What a batch is asked to do."""
 
-from __future__ import annotations
+# Annotations are objects here, not strings: the command line reads them.
 
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from gridpose.core import UsageError
-from gridpose.pipeline.job import VideoOptions
+from gridpose.detectors.options import HRNetOptions
+from gridpose.option import INPUT, MACHINE, OUTPUT, Option
+from gridpose.pipeline.options import VideoOptions
 
 EngineName = Literal["local", "ray"]
 _NOT_SHAPING: Final = ("batch_size", "device")
 """Options that change how the result is made, not what it is."""
+
+
+def parse_workers(text: str) -> int | None:
+    """A number of processes, or None for ``auto``.
+
+    Raises:
+        UsageError: neither.
+    """
+    if text == "auto":
+        return None
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"`workers` {text}: must be auto or a number of processes")
 
 
 @dataclass(frozen=True)
@@ -32,16 +47,45 @@ class BatchOptions:
         address: of the cluster; None starts one here.
     """
 
-    video: VideoOptions = field(default_factory=VideoOptions)
-    render: bool = True
-    workers: int | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    max_duration: float | None = None
-    retry_failed: bool = False
-    timeout: float = 60.0
-    engine: EngineName = "local"
-    address: str | None = None
+    video: Annotated[VideoOptions, VideoOptions] = field(default_factory=VideoOptions)
+    render: Annotated[bool, Option("Write videos, or pose files only.", OUTPUT)] = True
+    workers: Annotated[
+        int | None,
+        Option(
+            "Processes that work at the same time; auto takes as many as this machine carries.",
+            MACHINE,
+            type=str,
+            default="auto",
+            parse=parse_workers,
+            metavar="N|auto",
+        ),
+    ] = None
+    include: Annotated[
+        tuple[str, ...],
+        Option("Only videos whose path or name matches this pattern.", INPUT, metavar="GLOB"),
+    ] = ()
+    exclude: Annotated[
+        tuple[str, ...],
+        Option("No videos whose path or name matches this pattern.", INPUT, metavar="GLOB"),
+    ] = ()
+    max_duration: Annotated[
+        float | None, Option("Leave out longer videos.", INPUT, metavar="SECONDS")
+    ] = None
+    retry_failed: Annotated[bool, Option("Try again what failed before.", INPUT, only_on=True)] = (
+        False
+    )
+    timeout: Annotated[
+        float,
+        Option(
+            "Seconds of work allowed for each second of a video, on top of two minutes.", MACHINE
+        ),
+    ] = 60.0
+    engine: Annotated[
+        EngineName, Option("Where videos are worked on: this machine, or a Ray cluster.", MACHINE)
+    ] = "local"
+    address: Annotated[
+        str | None, Option("Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.", MACHINE)
+    ] = None
 
     def check(self) -> None:
         """Raises UsageError for a value out of range."""
@@ -49,19 +93,17 @@ class BatchOptions:
         if not isinstance(self.video.detector, str):
             raise UsageError("a batch loads its own detectors; give one by name")
         if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers {self.workers}: must be auto or at least 1")
+            raise UsageError(f"`workers` {self.workers}: must be auto or at least 1")
         if self.max_duration is not None and self.max_duration <= 0:
-            raise UsageError(f"--max-duration {self.max_duration}: must be above 0")
+            raise UsageError(f"`max_duration` {self.max_duration}: must be above 0")
         if self.timeout <= 0:
-            raise UsageError(f"--timeout {self.timeout}: must be above 0")
+            raise UsageError(f"`timeout` {self.timeout}: must be above 0")
         if self.address is not None and self.engine != "ray":
-            raise UsageError("--address goes with --engine ray")
+            raise UsageError("`address` goes with `engine=ray`")
 
     @property
     def digest(self) -> str:
         """Equal for options that give the same results."""
-        from gridpose.detectors.options import HRNetOptions
-
         video = replace(self.video, hrnet=self.video.hrnet or HRNetOptions())
         shaping = {
             name: value for name, value in video.to_dict().items() if name not in _NOT_SHAPING

@@ -53,8 +53,11 @@ def plan(
             items.append(Item(Entry(video.path, result, video.size, video.mtime_ns), "new"))
             continue
         why = _why(video, before, output, options)
-        now = replace(before, size=video.size, mtime_ns=video.mtime_ns)
-        items.append(Item(now if why not in ("done", "failed") else before, why))
+        if why not in ("done", "failed"):
+            before = replace(before, size=video.size, mtime_ns=video.mtime_ns)
+        if before.state == "running":  # by a run that has ended
+            before = replace(before, state="pending", worker=None)
+        items.append(Item(before, why))
     return items
 
 

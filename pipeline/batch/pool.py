@@ -9,7 +9,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
@@ -19,13 +19,12 @@ from gridpose.pipeline.batch import worker as worker_program
 from gridpose.pipeline.batch.engine import Event
 from gridpose.pipeline.batch.processes import (
     THREAD_VARIABLES,
-    device_of,
     end_descendants,
     graphics_processors,
 )
 from gridpose.pipeline.batch.work import Outcome, Task
 from gridpose.pipeline.batch.worker import Message
-from gridpose.pipeline.job import VideoOptions
+from gridpose.pipeline.options import VideoOptions
 
 GRACE_SECONDS: Final = 120.0
 """Allowed for every video, on top of what its duration gives it."""
@@ -78,54 +77,53 @@ class Pool:
         waiting = deque(tasks)
         graphics = graphics_processors() if self.options.device == "auto" else 0
         try:
-            for number in range(min(self.workers, len(waiting))):
-                self._start(number, graphics)
             while waiting or any(worker.task for worker in self._all.values()):
-                for worker in list(self._all.values()):
+                self._start_missing(len(waiting), graphics)
+                for worker in self._all.values():
                     if worker.ready and worker.task is None and waiting:
-                        yield from self._send(worker, waiting.popleft())
+                        yield self._send(worker, waiting.popleft())
                 for worker in self._with_news():
                     yield from self._hear(worker)
                 for worker in list(self._all.values()):
                     yield from self._watch(worker)
-                    if worker.number not in self._all and (
-                        waiting or any(other.task for other in self._all.values())
-                    ):
-                        self._start(worker.number, graphics)
             self._dismiss()
         finally:
             for worker in list(self._all.values()):
                 self._end(worker)
 
-    def _start(self, number: int, graphics: int) -> None:
-        from dataclasses import replace
+    def _start_missing(self, waiting: int, graphics: int) -> None:
+        """Start workers until there is one for each task that waits, or as many as may be."""
+        free = sum(worker.task is None for worker in self._all.values())
+        missing = [number for number in range(self.workers) if number not in self._all]
+        for number in missing[: max(0, waiting - free)]:
+            # With several graphics processors, one for each worker.
+            device = f"cuda:{number % graphics}" if graphics else self.options.device
+            self._all[number] = self._started(number, device)
 
+    def _started(self, number: int, device: str) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         threads = max(1, usable_cores() // self.workers)
-        options = replace(
-            self.options, device=device_of(number, self.options.device, graphics), save_poses=()
-        )
         process = context.Process(
             target=worker_program.main,
-            args=(theirs, options, threads),
+            args=(theirs, replace(self.options, device=device, save_poses=()), threads),
             name=f"gridpose-worker-{number + 1}",
         )
         # Libraries read these once, when they are loaded.
         with _environment(dict.fromkeys(THREAD_VARIABLES, str(threads))):
             process.start()
         theirs.close()
-        self._all[number] = _Worker(number, process, ours, time.monotonic())
+        return _Worker(number, process, ours, time.monotonic())
 
     def _with_news(self) -> list[_Worker]:
         by_connection = {worker.connection: worker for worker in self._all.values()}
         return [by_connection[found] for found in wait(list(by_connection), _LOOK_SECONDS)]  # type: ignore[index]
 
-    def _send(self, worker: _Worker, task: Task) -> Iterator[Event]:
+    def _send(self, worker: _Worker, task: Task) -> Event:
         worker.task, worker.deadline, worker.heard = task, None, time.monotonic()
         with contextlib.suppress(OSError):  # it has just died, which will be noticed
             worker.connection.send(task)
-        yield Event("sent", task, worker.name)
+        return Event("sent", task, worker.name)
 
     def _hear(self, worker: _Worker) -> Iterator[Event]:
         try:
@@ -149,18 +147,17 @@ class Pool:
     def _watch(self, worker: _Worker) -> Iterator[Event]:
         """Notice that a worker has died or hangs; it is then no longer one of ours."""
         now = time.monotonic()
-        kind = message = ""
+        kind, silent = "timeout", now - worker.heard
         if worker.lost:
             worker.process.join(_GOODBYE_SECONDS)
             kind, message = "died", _cause_of_death(worker.process.exitcode)
-        elif worker.task is None:
-            if not worker.ready and now - worker.heard > LOADING_SECONDS:
-                kind, message = "timeout", "the models did not load"
+        elif not worker.ready and silent > LOADING_SECONDS:
+            message = "the models did not load"
         elif worker.deadline is not None and now > worker.deadline:
-            kind, message = "timeout", "took longer than its duration allows (--timeout)"
-        elif now - worker.heard > self.stall:
-            kind, message = "timeout", f"made no progress for {self.stall:.0f} s"
-        if not kind:
+            message = "took longer than its duration allows (`timeout`)"
+        elif worker.task is not None and silent > self.stall:
+            message = f"made no progress for {self.stall:.0f} s"
+        else:
             return
         self._end(worker)
         if worker.task is not None:
@@ -201,13 +198,10 @@ def _cause_of_death(status: int | None) -> str:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
+    before = dict(os.environ)
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)

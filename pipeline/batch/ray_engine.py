@@ -12,6 +12,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,8 +20,9 @@ from gridpose.core import MissingError
 from gridpose.pipeline.batch.engine import Event
 from gridpose.pipeline.batch.pool import GRACE_SECONDS
 from gridpose.pipeline.batch.processes import THREAD_VARIABLES, end_descendants, limit_threads
-from gridpose.pipeline.batch.work import Models, Outcome, Task, work
-from gridpose.pipeline.job import VideoOptions
+from gridpose.pipeline.batch.work import Outcome, Task, work
+from gridpose.pipeline.models import Models
+from gridpose.pipeline.options import VideoOptions
 
 _RETRIES: Final = 2
 _CONNECT_SECONDS: Final = 20
@@ -52,7 +54,7 @@ class RayEngine:
             import ray
         except ImportError as error:
             raise MissingError(
-                "--engine ray needs Ray, which is not installed: pip install 'gridpose[ray]'"
+                "`engine=ray` needs Ray, which is not installed: pip install 'gridpose[ray]'"
             ) from error
         self._ray: Any = ray
         self._options, self._address = options, address
@@ -89,7 +91,7 @@ class RayEngine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         threads = dict.fromkeys(THREAD_VARIABLES, "1")
         try:
-            _knock(self._address)
+            _try_to_connect(self._address)
             self._ray.init(
                 address="local" if self._address is None else self._address,
                 include_dashboard=None if self._address else False,
@@ -108,10 +110,8 @@ class RayEngine:
         def do(task: Task, timeout: float) -> Outcome:
             return run_task(task, options, timeout)
 
-        graphics = self._graphics()
         return self._ray.remote(do).options(
-            num_cpus=0 if graphics else 1,
-            num_gpus=1 if graphics else 0,
+            **{"num_cpus": 0, "num_gpus": 1} if self._graphics() else {"num_cpus": 1},
             max_retries=_RETRIES,
             name="gridpose",
         )
@@ -144,7 +144,7 @@ class RayEngine:
         return outcome
 
 
-def _knock(address: str | None) -> None:
+def _try_to_connect(address: str | None) -> None:
     """Find out at once whether anybody is there; Ray itself tries for many minutes.
 
     Raises:
@@ -165,25 +165,23 @@ def run_task(task: Task, options: VideoOptions, timeout: float) -> Outcome:
             when it takes longer.
     """
     limit_threads(1)
-    alarms: list[threading.Timer] = []
+    with ExitStack() as alarms:
 
-    def on_start(duration: float | None) -> None:
-        if duration is not None:
-            alarm = threading.Timer(GRACE_SECONDS + timeout * duration, _give_up)
-            alarm.daemon = True
-            alarm.start()
-            alarms.append(alarm)
+        def on_start(duration: float | None) -> None:
+            if duration is not None:
+                alarm = threading.Timer(GRACE_SECONDS + timeout * duration, _give_up)
+                alarm.daemon = True
+                alarm.start()
+                alarms.callback(alarm.cancel)
 
-    try:
         return work(task, _models(options), on_start)
-    finally:
-        for alarm in alarms:
-            alarm.cancel()
 
 
 @lru_cache(maxsize=1)
 def _models(options: VideoOptions) -> Models:
-    return Models(options)
+    models = Models(options)
+    models.load()
+    return models
 
 
 def _give_up() -> None:

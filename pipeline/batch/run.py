@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,10 @@ STATE_FOLDER: Final = ".gridpose"
 JOURNAL: Final = "journal.sqlite3"
 _LOCK: Final = "lock"
 _HOLDER: Final = "running.json"
+_NOTED: Final = (
+    *("state", "kind", "message", "sha256", "seconds", "duration", "frames", "people"),
+)
+"""What an outcome and its entry in the journal both have."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,10 @@ def run_batch(
         if (state / JOURNAL).exists():
             with Journal(state / JOURNAL) as journal:
                 known = journal.entries()
-        return _result(
-            output, plan(search.videos, known, output, options), started, search.warnings
+        items = plan(search.videos, known, output, options)
+        entries = [item.entry for item in items]
+        return BatchResult(
+            output, entries, _reasons(items), time.monotonic() - started, warnings=search.warnings
         )
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -131,7 +137,6 @@ def run_batch(
     with _locked(state), Journal(state / JOURNAL) as journal:
         _remove_partials(output)
         items = plan(search.videos, journal.entries(), output, options)
-        journal.interrupted()
         journal.save(*(item.entry for item in items if item.why == "new"))
         bookkeeping = _Bookkeeping(journal, items, options.digest)
         try:
@@ -142,25 +147,22 @@ def run_batch(
             bookkeeping.close()
             entries = list(bookkeeping.entries.values())
             reports = write_reports(output, folder, entries, options)
-        result = _result(output, items, started, search.warnings)
-        warnings = list(result.warnings)
+        warnings = list(search.warnings)
         if journal.behind:
             warnings.append(
                 f"{journal.file}: {journal.behind} results were not noted and will be done again"
             )
-        return replace(
-            result,
-            entries=entries,
-            done_now=bookkeeping.done_now,
-            reports=reports,
-            warnings=warnings,
+        seconds = time.monotonic() - started
+        return BatchResult(
+            output, entries, _reasons(items), seconds, bookkeeping.done_now, warnings, reports
         )
 
 
 def _check_folders(folder: Path, output: Path) -> None:
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder")
     if not folder.is_dir():
-        what = "is not a folder; use gridpose video for one video" if folder.exists() else "no such"
-        raise InputError(f"{folder}: {what if folder.exists() else 'no such folder'}")
+        raise InputError(f"{folder}: is not a folder; use gridpose video for one video")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is not a folder")
     if folder.resolve().is_relative_to(output.resolve()):
@@ -169,21 +171,15 @@ def _check_folders(folder: Path, output: Path) -> None:
         )
 
 
-def _result(output: Path, items: list[Item], started: float, warnings: list[str]) -> BatchResult:
-    return BatchResult(
-        output,
-        [item.entry for item in items],
-        {item.entry.path: WORDS[item.why] for item in items},
-        time.monotonic() - started,
-        warnings=warnings,
-    )
+def _reasons(items: list[Item]) -> dict[str, str]:
+    return {item.entry.path: WORDS[item.why] for item in items}
 
 
-def _locked(state: Path) -> FileLock:
-    """The lock of an output folder, taken; the system frees it when the process ends."""
-    lock, holder = FileLock(state / _LOCK), state / _HOLDER
+def _locked(state: Path) -> AbstractContextManager[object]:
+    """Hold the lock of an output folder; the system frees it when the process ends."""
+    holder = state / _HOLDER
     try:
-        lock.acquire(blocking=False)
+        lock = FileLock(state / _LOCK).acquire(blocking=False)
     except Timeout as error:
         try:
             who = json.loads(holder.read_text())
@@ -254,17 +250,10 @@ class _Bookkeeping:
         self.done_now += outcome.state == "done"
         return replace(
             entry,
-            state=outcome.state,
             options=self._digest,
-            sha256=outcome.sha256,
-            kind=outcome.kind,
-            message=outcome.message,
             warnings="\n".join(outcome.warnings) or None,
             outputs=json.dumps(outcome.sizes) if outcome.sizes else None,
-            seconds=outcome.seconds,
-            duration=outcome.duration,
-            frames=outcome.frames,
-            people=outcome.people,
+            **{name: getattr(outcome, name) for name in _NOTED},
         )
 
 

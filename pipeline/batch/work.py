@@ -6,25 +6,23 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from gridpose.core import GridposeError, InputError, MissingError
 from gridpose.pipeline.ffmpeg import probe
-from gridpose.pipeline.job import Progress, VideoOptions
+from gridpose.pipeline.job import Progress
+from gridpose.pipeline.models import Models
+from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.reader import check_readable
+from gridpose.pipeline.run import run_video
 from gridpose.storage import file_sha256
-
-if TYPE_CHECKING:
-    from gridpose.detectors import Detector
-    from gridpose.lifting import Lifter
-    from gridpose.lifting.converted import ConvertedLifter
 
 VIDEO: Final = ".mp4"
 POSES: Final = ".npz"
+_KINDS: Final = {2: "usage", 3: "input", 4: "missing"}
+"""What an error is called, by its exit code."""
 
 
 @dataclass(frozen=True)
@@ -83,49 +81,6 @@ class Outcome:
     people: int | None = None
 
 
-class Models:
-    """Detector and lifter, loaded once for many videos; a context manager.
-
-    Raises:
-        MissingError: weights, a package or a device are missing.
-        InputError: a file of weights cannot be read.
-    """
-
-    def __init__(self, options: VideoOptions) -> None:
-        from gridpose.detectors import load_detector
-        from gridpose.pipeline.lifters import convert_lifter, is_to_convert, load_video_lifter
-
-        self._opened = ExitStack()
-        assert isinstance(options.detector, str)
-        self.detector: Detector = self._opened.enter_context(
-            load_detector(
-                options.detector,
-                device=options.device,
-                precision=options.precision,
-                hrnet=options.hrnet,
-            )
-        )
-        self.lifter: Lifter | ConvertedLifter
-        if isinstance(options.lifter, (str, Path)):
-            which = (options.lifter, options.device, options.precision)
-            if is_to_convert(*which):
-                convert_lifter()
-            self.lifter = load_video_lifter(*which)
-        else:
-            self.lifter = options.lifter
-
-    def __enter__(self) -> Models:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._opened.close()
-
-
 def work(
     task: Task,
     models: Models,
@@ -144,7 +99,8 @@ def work(
     try:
         outcome = _run(task, models, on_start, on_progress)
     except GridposeError as error:
-        outcome = Outcome(task.path, "failed", _kind(error), str(error))
+        kind = _KINDS.get(error.exit_code, "error")
+        outcome = Outcome(task.path, "failed", kind, str(error))
     except MemoryError:
         outcome = Outcome(task.path, "failed", "memory", f"{task.source}: not enough memory")
     except OSError as error:
@@ -165,8 +121,6 @@ def _run(
     on_start: Callable[[float | None], None] | None,
     on_progress: Callable[[Progress], None] | None,
 ) -> Outcome:
-    from gridpose.pipeline.run import run_video
-
     check_readable(task.source)
     if task.done_sha256 is not None:
         sha256 = file_sha256(task.source)
@@ -179,15 +133,9 @@ def _run(
     if on_start is not None:
         on_start(duration)
     _make_folder(task)
-    options = replace(
-        task.options,
-        detector=models.detector,
-        lifter=models.lifter,
-        save_poses=(task.output(POSES),),
-        overwrite=True,
-    )
+    options = replace(task.options, save_poses=(task.output(POSES),), overwrite=True)
     video = task.output(VIDEO) if task.render else None
-    result = run_video(task.source, video, options, on_progress=on_progress)
+    result = run_video(task.source, video, options, models=models, on_progress=on_progress)
     return Outcome(
         task.path,
         "done",
@@ -219,7 +167,3 @@ def _on_disk(file: Path) -> int:
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
-
-
-def _kind(error: GridposeError) -> str:
-    return {2: "usage", 3: "input", 4: "missing"}.get(error.exit_code, "error")

@@ -11,8 +11,10 @@ from typing import Final, Literal, NamedTuple
 
 from gridpose.core import GridposeError
 from gridpose.pipeline.batch.processes import end_descendants, limit_threads
-from gridpose.pipeline.batch.work import Models, Outcome, Task, work
-from gridpose.pipeline.job import Progress, VideoOptions
+from gridpose.pipeline.batch.work import Outcome, Task, work
+from gridpose.pipeline.job import Progress
+from gridpose.pipeline.models import Models
+from gridpose.pipeline.options import VideoOptions
 
 _TELL_SECONDS: Final = 0.5
 _WATCH_SECONDS: Final = 1.0
@@ -42,24 +44,6 @@ def main(connection: Connection, options: VideoOptions, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="watch").start()
     limit_threads(threads)
-    try:
-        models = Models(options)
-    except GridposeError as error:
-        connection.send(Message("unable", str(error)))
-        return
-    with models:
-        connection.send(Message("ready", models.detector.reason))
-        while True:
-            try:
-                task: Task | None = connection.recv()
-            except EOFError:
-                return
-            if task is None:
-                return
-            connection.send(Message("finished", outcome=_work(task, models, connection)))
-
-
-def _work(task: Task, models: Models, connection: Connection) -> Outcome:
     told = 0.0
 
     def on_start(duration: float | None) -> None:
@@ -67,12 +51,28 @@ def _work(task: Task, models: Models, connection: Connection) -> Outcome:
 
     def on_progress(progress: Progress) -> None:
         nonlocal told
-        now = time.monotonic()
-        if now - told >= _TELL_SECONDS:
-            told = now
+        if time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
             connection.send(Message("progress", progress=progress))
 
-    return work(task, models, on_start, on_progress)
+    with Models(options) as models:
+        try:
+            models.load()
+        except GridposeError as error:
+            connection.send(Message("unable", str(error)))
+            return
+        connection.send(Message("ready"))
+        while (task := _next_task(connection)) is not None:
+            outcome = work(task, models, on_start, on_progress)
+            connection.send(Message("finished", outcome=outcome))
+
+
+def _next_task(connection: Connection) -> Task | None:
+    try:
+        task: Task | None = connection.recv()
+    except EOFError:
+        return None
+    return task
 
 
 def _end_with(parent: int) -> None:

@@ -22,9 +22,11 @@ from gridpose.detectors.person_boxes import PersonBoxes
 from gridpose.detectors.pose_config import read_config
 from gridpose.detectors.topdown import TopDownNetwork
 from gridpose.detectors.topdown_detector import TopDownDetector
-from gridpose.pipeline.job import VideoOptions
+from gridpose.pipeline.models import Models
+from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.reader import Frame
-from gridpose.pipeline.run import _layout_of, _Run, _Stopwatch
+from gridpose.pipeline.run import _layout_of, _Run
+from gridpose.pipeline.stopwatch import Stopwatch
 
 FPS = 30
 
@@ -185,8 +187,8 @@ def _video(
     )
     source = Decoded(given["size"], count)
     layout = _layout_of(source.size, options) if drawn else None
-    stopwatch = _Stopwatch()
-    run = _Run(source, layout, options, stopwatch, None, None)
+    stopwatch = Stopwatch()
+    run = _Run(source, layout, options, Models(options), stopwatch, None, None)
     begun = time.perf_counter()
     with Utilisation(job) as used, Sampler() as sampler:
         run.process(_Nowhere() if drawn else None)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from gridpose.pipeline.cli.weights import add_to as add_weight_commands
 from gridpose.pipeline.cli_common import (
     BOTH_SPELLINGS,
     Json,
-    ModelName,
+    LiftingModel,
     Overwrite,
     Quiet,
     Verbose,
     reports_errors,
 )
-from gridpose.pipeline.cli_weights import add_to as add_weight_commands
+from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.console import aligned
 
 if TYPE_CHECKING:
-    from gridpose.lifting.checkpoint import Checkpoint
     from gridpose.lifting.layers import PaddingModes
-    from gridpose.lifting.network import LiftingNetwork
 
 models_app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +34,7 @@ add_weight_commands(models_app)
 _PICTURES = (".png", ".pdf", ".svg")
 
 Model = Annotated[
-    ModelName | None,
+    LiftingModel | None,
     typer.Option(
         metavar="MODEL",
         help="What the network must be: gridconv, dgridconv or dgridconv_autogrids.",
@@ -54,13 +53,6 @@ GridShape = Annotated[
 ]
 
 
-class StoredPrecision(str, Enum):
-    """How weights are stored."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-
-
 @models_app.command(context_settings=BOTH_SPELLINGS)
 @reports_errors
 def convert(
@@ -71,8 +63,8 @@ def convert(
     temperature: Temperature = None,
     grid_shape: GridShape = None,
     precision: Annotated[
-        StoredPrecision, typer.Option(help="Of the stored weights; fp16 halves the file.")
-    ] = StoredPrecision.fp32,
+        Literal["fp32", "fp16"], typer.Option(help="Of the stored weights; fp16 halves the file.")
+    ] = "fp32",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -95,10 +87,11 @@ def convert(
 
     from gridpose.core import InputError, UsageError
     from gridpose.lifting.checkpoint import is_safetensors, save_checkpoint
+    from gridpose.lifting.description import describe_network
     from gridpose.lifting.published import read_published
     from gridpose.pipeline.console import Console
     from gridpose.pipeline.outputs import check_output
-    from gridpose.storage import replacing, sha256
+    from gridpose.storage import file_sha256, replacing
 
     if output.suffix.lower() != ".safetensors":
         raise UsageError(f"{output}: the name must end in .safetensors")
@@ -107,33 +100,32 @@ def convert(
     check_output(output, overwrite)
     checkpoint, notices = read_published(
         source,
-        kind=None if lifting_model is None else lifting_model.value,
+        kind=lifting_model,
         padding_mode=cast("PaddingModes | None", padding_mode),
         temperature=temperature,
         grid_shape=grid_shape,
     )
-    dtype = torch.float16 if precision is StoredPrecision.fp16 else torch.float32
+    dtype = torch.float16 if precision == "fp16" else torch.float32
     for name, value in checkpoint.state.items():
         if value.is_floating_point() and not value.to(dtype).isfinite().all():
-            raise InputError(f"{source}: {name} is too large for {precision.value}; use fp32")
+            raise InputError(f"{source}: {name} is too large for {precision}; use fp32")
     with replacing(output) as partial:
         save_checkpoint(checkpoint, partial, dtype)
     console = Console(quiet, verbose, json_output)
     for notice in notices:
         console.warn(notice)  # what is assumed here stays in the file
-    description = _description(checkpoint, checkpoint.build())
-    digest = sha256(output.read_bytes())
+    description = describe_network(checkpoint.build())
     console.result(
         {
             "output": str(output),
-            "sha256": digest,
-            "precision": precision.value,
+            "sha256": file_sha256(output),
+            "precision": precision,
             **description,
-            "notices": notices,
+            "notices": [as_options(notice) for notice in notices],
         },
-        f"{output}: {_architecture(checkpoint)}, {' '.join(checkpoint.network.padding_mode)} "
-        f"padding, temperature {checkpoint.network.temperature:g}, "
-        f"{description['parameters']:,} parameters as {precision.value}",
+        f"{output}: {_architecture(description)}, {' '.join(description['padding_mode'])} "
+        f"padding, temperature {description['temperature']:g}, "
+        f"{description['parameters']:,} parameters as {precision}",
     )
 
 
@@ -166,8 +158,9 @@ def show(
       gridpose models show run/best.safetensors -o grid.png
       gridpose models show gt_d_gridconv_autogrids.pth.tar --json
     """  # noqa: D301
-    from gridpose.core import JOINT_NAMES, UsageError
+    from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
+    from gridpose.lifting.description import describe_network, grid_cells, joints_without_cell
     from gridpose.pipeline.console import Console
     from gridpose.pipeline.outputs import check_output
 
@@ -185,123 +178,91 @@ def show(
     console = Console(quiet, verbose, json_output)
     for notice in loaded.notices:
         console.info(f"note: {notice}")
-    cells = _cells(loaded.network)
-    held = {joint for row in cells for cell in row for joint in cell}
-    lost = [joint for joint in range(len(JOINT_NAMES)) if cells and joint not in held]
-    if output is not None:
-        if not cells:
-            raise UsageError(f"{loaded.name}: no joints are laid out on a grid of this shape")
-        _draw(output, cells, lost, checkpoint, loaded.name)
+    cells = grid_cells(loaded.network)
+    lost = joints_without_cell(cells)
     description = {
         "lifter": loaded.name,
         "sha256": loaded.weights_sha256,
-        **_description(checkpoint, loaded.network),
+        **describe_network(loaded.network),
         "normalisation": checkpoint.normalisation,
         "fov_degrees": checkpoint.fov_degrees,
         "training": checkpoint.training,
         "metrics": checkpoint.metrics,
         "grid": [[list(cell) for cell in row] for row in cells],
         "joints_without_cell": lost,
-        "notices": loaded.notices,
+        "notices": [as_options(notice) for notice in loaded.notices],
         "picture": None if output is None else str(output),
     }
-    console.result(description, _text(description, checkpoint, cells, lost))
+    if output is not None:
+        _draw(output, description)
+    console.result(description, _text(description))
 
 
-def _architecture(checkpoint: Checkpoint) -> str:
-    network = checkpoint.network
-    height, width = network.grid_shape
-    blocks = f"{network.blocks} block{'' if network.blocks == 1 else 's'}"
-    return f"{network.kind}, {network.hidden} channels, {blocks}, grid {height}x{width}"
+def _architecture(description: dict[str, Any]) -> str:
+    height, width = description["grid_shape"]
+    blocks = f"{description['blocks']} block{'' if description['blocks'] == 1 else 's'}"
+    kind, hidden = description["lifting_model"], description["hidden"]
+    return f"{kind}, {hidden} channels, {blocks}, grid {height}x{width}"
 
 
-def _description(checkpoint: Checkpoint, built: LiftingNetwork) -> dict[str, Any]:
-    network = checkpoint.network
-    return {
-        "lifting_model": network.kind,
-        "hidden": network.hidden,
-        "blocks": network.blocks,
-        "grid_shape": list(network.grid_shape),
-        "padding_mode": list(network.padding_mode),
-        "temperature": network.temperature,
-        "parameters": sum(parameter.numel() for parameter in built.parameters()),
-    }
-
-
-def _cells(network: LiftingNetwork) -> list[list[tuple[int, ...]]]:
-    """Joints of each cell; no rows where the paper lays out no joints on such a grid."""
-    import torch
-
-    from gridpose.lifting.sgt import GRID_SHAPE, sgt_matrices
-
-    height, width = network.config.grid_shape
-    if network.sgt_layer is not None:
-        with torch.inference_mode():
-            to_grid, _ = network.sgt_layer()
-    elif (height, width) == GRID_SHAPE:
-        to_grid, _ = sgt_matrices(torch.device("cpu"), torch.float32)
-    else:
-        return []
-    joints = [tuple(row.nonzero().flatten().tolist()) for row in to_grid]
-    return [joints[row * width : (row + 1) * width] for row in range(height)]
-
-
-def _draw(
-    output: Path,
-    cells: list[list[tuple[int, ...]]],
-    lost: list[int],
-    checkpoint: Checkpoint,
-    name: str,
-) -> None:
+def _draw(output: Path, description: dict[str, Any]) -> None:
+    from gridpose.core import UsageError
     from gridpose.storage import replacing
     from gridpose.visualize.grid import draw_grid
 
-    learned = checkpoint.network.kind == "dgridconv_autogrids"
+    if not description["grid"]:
+        name = description["lifter"]
+        raise UsageError(f"{name}: no joints are laid out on a grid of this shape")
     figure = draw_grid(
-        cells,
-        f"{name}: {'learned' if learned else 'handcrafted'} grid",
-        f"without a cell: {_joints(lost)}" if lost else _architecture(checkpoint),
+        description["grid"],
+        f"{description['lifter']}: {_kind_of_grid(description)}",
+        _without_cell(description) or _architecture(description),
     )
     with replacing(output) as partial:
         figure.savefig(partial, dpi=150)
 
 
-def _joints(joints: list[int]) -> str:
-    from gridpose.core import JOINT_NAMES
-
-    return ", ".join(f"{joint} {JOINT_NAMES[joint].replace('_', ' ')}" for joint in joints)
-
-
-def _text(
-    description: dict[str, Any],
-    checkpoint: Checkpoint,
-    cells: list[list[tuple[int, ...]]],
-    lost: list[int],
-) -> str:
-    normalisation = str(checkpoint.normalisation)
+def _text(description: dict[str, Any]) -> str:
+    normalisation = str(description["normalisation"])
     if normalisation == "person":
-        normalisation += f", field of view {checkpoint.fov_degrees:g} degrees where unknown"
+        normalisation += f", field of view {description['fov_degrees']:g} degrees where unknown"
     facts = {
         "lifter": description["lifter"],
-        "network": _architecture(checkpoint),
+        "network": _architecture(description),
         "parameters": f"{description['parameters']:,}",
         "padding": " ".join(description["padding_mode"]),
         "temperature": f"{description['temperature']:g}",
         "normalisation": normalisation,
-        "training": _flat(checkpoint.training),
-        "metrics": _flat(checkpoint.metrics),
+        "training": _flat(description["training"]),
+        "metrics": _flat(description["metrics"]),
         "SHA-256": description["sha256"],
     }
     lines = [f"{name:<14}{value}" for name, value in facts.items() if value]
-    if not cells:
+    if not description["grid"]:
         return "\n".join([*lines, "no joints are laid out on a grid of this shape"])
-    learned = checkpoint.network.kind == "dgridconv_autogrids"
-    lines += ["", "learned grid" if learned else "handcrafted grid", *_table(cells)]
-    if lost:
-        lines.append(f"without a cell: {_joints(lost)}")
+    cells = aligned([[_label(cell) for cell in row] for row in description["grid"]])
+    lines += ["", _kind_of_grid(description), *cells]
+    if lost := _without_cell(description):
+        lines.append(lost)
     if description["picture"] is not None:
         lines.append(f"drawn to {description['picture']}")
     return "\n".join(lines)
+
+
+def _kind_of_grid(description: dict[str, Any]) -> str:
+    learned = description["lifting_model"] == "dgridconv_autogrids"
+    return "learned grid" if learned else "handcrafted grid"
+
+
+def _without_cell(description: dict[str, Any]) -> str:
+    """Names the joints that lie nowhere on the grid; empty where all lie somewhere."""
+    from gridpose.core import JOINT_NAMES
+
+    lost = [
+        f"{joint} {JOINT_NAMES[joint].replace('_', ' ')}"
+        for joint in description["joints_without_cell"]
+    ]
+    return f"without a cell: {', '.join(lost)}" if lost else ""
 
 
 def _flat(values: dict[str, Any]) -> str:
@@ -315,18 +276,9 @@ def _flat(values: dict[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _table(cells: list[list[tuple[int, ...]]]) -> list[str]:
+def _label(joints: list[int]) -> str:
     from gridpose.core import JOINT_NAMES
 
-    def label(joints: tuple[int, ...]) -> str:
-        names = (
-            JOINT_NAMES[joint].replace("left_", "L ").replace("right_", "R ") for joint in joints
-        )
-        return f"{'+'.join(map(str, joints)):>3} {'+'.join(names)}"
-
-    labels = [[label(cell) for cell in row] for row in cells]
-    widths = [max(len(row[column]) for row in labels) for column in range(len(labels[0]))]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in labels
-    ]
+    names = "+".join(JOINT_NAMES[joint] for joint in joints)
+    short = names.replace("left_", "L ").replace("right_", "R ")
+    return f"{'+'.join(map(str, joints)):>3} {short}"

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridpose.pipeline.cli.data import Split
 from gridpose.pipeline.cli_common import (
     DataRoot,
     Device,
     Fov,
     InputName,
     Json,
-    ModelName,
+    LifterPrecision,
+    LiftingModel,
     Overwrite,
-    Precision,
-    PrecisionName,
     Quiet,
     Verbose,
     reports_errors,
 )
-from gridpose.pipeline.cli_data import SplitName
+from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.console import aligned
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -61,18 +63,6 @@ def _table(result: EvaluationReport, aligned_first: bool) -> list[list[str]]:
     ]
 
 
-def _plain(table: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-    return "\n".join(lines)
-
-
 def _rich(table: Sequence[Sequence[str]]) -> str:
     """The table for a terminal, with its escape codes."""
     from rich import box
@@ -107,7 +97,7 @@ def _text(
         headline.reverse()
     lines = [
         f"{', '.join(headline)} over {result.samples} poses",
-        _rich(table) if terminal else _plain(table),
+        _rich(table) if terminal else "\n".join(aligned(table, numbers=True)),
     ]
     if result.mpjve is not None:
         lines.append(f"MPJVE {result.mpjve:.3f} mm per frame")
@@ -185,7 +175,7 @@ def evaluate_command(
     ],
     data_rootdir: DataRoot = Path("./data/"),
     input_name: InputName = "gt",
-    split: Annotated[SplitName, typer.Option(help="Which half of the data.")] = SplitName.test,
+    split: Annotated[Split, typer.Option(help="Which half of the data.")] = "test",
     procrustes: Annotated[
         bool, typer.Option("--procrustes", help="Print PA-MPJPE first; both are always computed.")
     ] = False,
@@ -193,7 +183,7 @@ def evaluate_command(
         bool, typer.Option("--flip-test", help="Average with the answer to the mirrored person.")
     ] = False,
     lifting_model: Annotated[
-        ModelName | None,
+        LiftingModel | None,
         typer.Option(
             metavar="MODEL",
             help="What the checkpoint must be: gridconv, dgridconv, dgridconv_autogrids.",
@@ -217,7 +207,7 @@ def evaluate_command(
         float, typer.Option(help="Frame rate of the data, for lifters that see time.")
     ] = 50.0,
     device: Device = "auto",
-    precision: Precision = PrecisionName.fp32,
+    precision: LifterPrecision = "fp32",
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the table; a row an action.")
     ] = None,
@@ -265,7 +255,7 @@ def evaluate_command(
         **{"--autosgt_prior": autosgt_prior},
     }
     folder = data_rootdir / input_name
-    _check_paths(load, folder, split.value, csv, plot, overwrite)
+    _check_paths(load, folder, split, csv, plot, overwrite)
 
     from typing import cast
 
@@ -276,13 +266,14 @@ def evaluate_command(
     from gridpose.lifting.layers import PaddingModes
     from gridpose.pipeline.console import Console, ProgressDisplay
     from gridpose.pipeline.job import Progress
+    from gridpose.storage import replacing
 
     console = Console(quiet, verbose, json_output)
     lifter = load_lifter(
         load,
         device=device,
-        precision=precision.value,
-        kind=None if lifting_model is None else lifting_model.value,
+        precision=precision,
+        kind=lifting_model,
         # The checkpoint's reader refuses other letters.
         padding_mode=cast("PaddingModes | None", padding_mode),
         temperature=temperature,
@@ -297,8 +288,8 @@ def evaluate_command(
     given = [option for option, value in unused.items() if value is not None]
     if given:
         console.info(f"no effect on this evaluation: {', '.join(given)}")
-    exclude_drift = default_exclude_drift(split.value, input_name)
-    dataset = load_dataset(folder, split.value, exclude_drift=exclude_drift)
+    exclude_drift = default_exclude_drift(split, input_name)
+    dataset = load_dataset(folder, split, exclude_drift=exclude_drift)
     for note in (*lifter.notices, *dataset.notes):
         console.info(f"note: {note}")
     with ProgressDisplay(quiet) as progress:
@@ -308,56 +299,31 @@ def evaluate_command(
             fps=fps,
             flip_test=flip_test,
             fov_degrees=fov,
-            protocol=describe_protocol(dataset, input_name, split.value, exclude_drift),
+            protocol=describe_protocol(dataset, input_name, split, exclude_drift),
             on_progress=lambda done, total: progress.update(Progress(done, total)),
         )
-    _finish(
-        console,
-        result,
-        describe_left_out(dataset),
-        lifter,
-        procrustes,
-        csv,
-        plot,
-        {
-            "input": input_name,
-            "split": split.value,
-            "data": str(folder),
-            "data_sha256": dataset.sha256,
-        },
-    )
-
-
-def _finish(
-    console: Any,
-    result: EvaluationReport,
-    left_out: Sequence[str],
-    lifter: Lifter,
-    aligned_first: bool,
-    csv: Path | None,
-    plot: Path | None,
-    source: dict[str, Any],
-) -> None:
-    """Write the files and print the result."""
-    import sys
-
-    from gridpose.storage import replacing
-
+    files = [file for file in (csv, plot) if file is not None]
     if csv is not None:
         with replacing(csv) as partial:
             partial.write_text(result.to_csv(), encoding="utf-8")
     if plot is not None:
-        _plot(result, f"{lifter.name}, {source['input']} {source['split']}", plot)
-    files = [str(file) for file in (csv, plot) if file is not None]
-    values = {
-        **result.to_dict(),
-        **source,
-        "lifter": lifter.name,
-        "lifter_sha256": lifter.weights_sha256,
-        "lifting_model": lifter.checkpoint.network.kind,
-        "device": str(lifter.device),
-        "precision": lifter.precision,
-        "files": files,
-    }
-    text = _text(result, left_out, aligned_first, terminal=sys.stdout.isatty())
-    console.result(values, "\n".join([text, *files]))
+        _plot(result, f"{lifter.name}, {input_name} {split}", plot)
+    left_out = describe_left_out(dataset)
+    text = _text(result, left_out, procrustes, terminal=sys.stdout.isatty())
+    console.result(
+        {
+            **result.to_dict(),
+            "notes": [as_options(note) for note in result.notes],
+            "input": input_name,
+            "split": split,
+            "data": str(folder),
+            "data_sha256": dataset.sha256,
+            "lifter": lifter.name,
+            "lifter_sha256": lifter.weights_sha256,
+            "lifting_model": lifter.checkpoint.network.kind,
+            "device": str(lifter.device),
+            "precision": lifter.precision,
+            "files": [str(file) for file in files],
+        },
+        "\n".join([text, *map(str, files)]),
+    )

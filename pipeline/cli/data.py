@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -12,7 +11,6 @@ from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, report
 
 if TYPE_CHECKING:
     from gridpose.lifting.data.convert import Conversion
-    from gridpose.lifting.data.files import Split
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -22,11 +20,7 @@ data_app = typer.Typer(
 )
 
 
-class SplitName(str, Enum):
-    """Halves of a data set."""
-
-    train = "train"
-    test = "test"
+Split = Literal["train", "test"]
 
 
 DataRoot = Annotated[
@@ -117,7 +111,7 @@ def convert(
     """  # noqa: D301
     from gridpose.core import InputError
     from gridpose.lifting.data.convert import VideoPose3D, convert_split
-    from gridpose.lifting.data.files import Split, write_dataset
+    from gridpose.lifting.data.files import write_dataset
     from gridpose.pipeline.console import Console
 
     console = Console(quiet, verbose, json_output)
@@ -174,7 +168,7 @@ def build(
     input_name: Annotated[
         str, typer.Option("--input", metavar="NAME", help="Name of the data set.")
     ] = "mocap",
-    split: Annotated[SplitName, typer.Option(help="Which half to write.")] = SplitName.train,
+    split: Annotated[Split, typer.Option(help="Which half to write.")] = "train",
     views: Annotated[int, typer.Option(min=1, help="Cameras that see each clip.")] = 4,
     noise: Annotated[
         float, typer.Option(help="Standard deviation of the 2D's error in pixels; 0 is exact.")
@@ -210,15 +204,15 @@ def build(
     console = Console(quiet, verbose, json_output)
     options = BuildOptions(views=views, noise_px=noise, seed=seed, max_frames=max_frames)
     folder = output / _input_name(input_name, None)
-    _check_outputs(folder, (split.value,), overwrite)
-    data2d, data3d = build_split(mocap, split.value, options)
-    files = [str(file) for file in write_dataset(folder, split.value, data2d, data3d)]
+    _check_outputs(folder, (split,), overwrite)
+    data2d, data3d = build_split(mocap, split, options)
+    files = [str(file) for file in write_dataset(folder, split, data2d, data3d)]
     frames = sum(len(pixels) for pixels in data2d.values())
     console.result(
         {
             "folder": str(folder),
             "input": folder.name,
-            "split": split.value,
+            "split": split,
             "sequences": len(data2d),
             "frames": frames,
             "subjects": sorted({subject for subject, _, _ in data2d}),
@@ -226,7 +220,7 @@ def build(
         },
         "\n".join(
             [
-                f"{split.value}: {len(data2d)} sequences, {frames} frames",
+                f"{split}: {len(data2d)} sequences, {frames} frames",
                 *(f"  {file}" for file in files),
             ]
         ),

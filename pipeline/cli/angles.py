@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
-from gridpose.pipeline.cli_export import Tracks
+from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Tracks, Verbose, reports_errors
 
 
 @reports_errors

@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
-
-Tracks = Annotated[
-    list[int] | None, typer.Option("--track", help="Only this person; may be given several times.")
-]
+from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Tracks, Verbose, reports_errors
 
 
 @reports_errors

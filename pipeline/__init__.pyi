@@ -1,0 +1,26 @@
+from .angles import write_angles
+from .batch import BatchOptions, run_batch
+from .exports import export_poses
+from .job import Progress, VideoResult
+from .keypoint_files import lift_file
+from .models import Models
+from .options import VideoOptions
+from .posefile import read_pose_file
+from .render import RenderOptions, render_poses
+from .run import run_video
+
+__all__ = [
+    "BatchOptions",
+    "Models",
+    "Progress",
+    "RenderOptions",
+    "VideoOptions",
+    "VideoResult",
+    "export_poses",
+    "lift_file",
+    "read_pose_file",
+    "render_poses",
+    "run_batch",
+    "run_video",
+    "write_angles",
+]

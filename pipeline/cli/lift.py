@@ -1,0 +1,95 @@
+"""``gridpose lift``: 2D keypoints made 3D."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gridpose.pipeline.cli_common import (
+    Device,
+    Fov,
+    Json,
+    LifterFile,
+    LifterPrecision,
+    Overwrite,
+    Quiet,
+    Verbose,
+    reports_errors,
+)
+
+
+@reports_errors
+def lift_command(
+    keypoints: Annotated[
+        Path,
+        typer.Argument(
+            help="A gridpose .npz or pose file, a VideoPose3D .npz, COCO annotations or results, "
+            "or mmpose predictions (JSON)."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz with poses_3d.")],
+    image_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT, where the file has no image_size.")
+    ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            help="Order of the keypoints, where the file does not tell: human3.6m-17, coco-17, "
+            "halpe-26, blazepose-33 or coco-wholebody-133."
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Frames per second, where the file does not tell; says that its poses are frames."
+        ),
+    ] = None,
+    lifter: LifterFile = "default",
+    device: Device = "auto",
+    precision: LifterPrecision = "fp32",
+    fov: Fov = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Lift 2D keypoints that you already have to 3D.
+
+    Reads .npz files of gridpose and VideoPose3D, and JSON of COCO and mmpose.
+    poses_3d is (..., 17, 3) metres, hip at the origin, camera axes: x right, y down, z away.
+
+    \b
+    Example:
+      gridpose lift keypoints.npz -o poses.npz --image-size 1920x1080
+    """  # noqa: D301
+    from gridpose.core import UsageError
+    from gridpose.lifting import load_lifter
+    from gridpose.pipeline.console import Console
+    from gridpose.pipeline.keypoint_files import lift_file
+    from gridpose.pipeline.outputs import check_output
+
+    size = None
+    if image_size is not None:
+        width, _, height = image_size.lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise UsageError(f"--image-size {image_size}: must be like 1920x1080")
+        size = (int(width), int(height))
+    if output.suffix.lower() != ".npz":
+        raise UsageError(f"{output}: the name must end in .npz")
+    check_output(output, overwrite)
+    loaded = load_lifter(lifter, device=device, precision=precision)
+    lifted = lift_file(keypoints, output, loaded, size, fov, convention, fps)
+    console = Console(quiet, verbose, json_output)
+    for warning in lifted.warnings:
+        console.warn(warning)
+    console.result(
+        {
+            "output": str(output),
+            "poses_3d": list(lifted.shape),
+            "convention": lifted.convention,
+            "lifter": loaded.name,
+        },
+        f"{output}: poses_3d {lifted.shape}",
+    )

@@ -1,0 +1,87 @@
+"""``gridpose video``: the main job."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gridpose.option import OUTPUT
+from gridpose.pipeline.cli.options import with_options
+from gridpose.pipeline.cli_common import Json, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.options import VideoOptions
+
+if TYPE_CHECKING:
+    from gridpose.detectors import Detector
+    from gridpose.pipeline.console import Console
+
+
+@reports_errors
+@with_options(VideoOptions)
+def video_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a picture.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The result: .mp4; .png or .jpg for a picture.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    options: VideoOptions,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json_output: Json = False,
+) -> None:
+    """Turn a video (or picture) of people into one of their 3D skeletons.
+
+    \b
+    Examples:
+      gridpose video dance.mp4 -o skeletons.mp4
+      gridpose video dance.mp4 -o skeletons.mp4 --save-poses dance.npz --persons largest
+      gridpose video photo.jpg -o photo-3d.png
+      gridpose video dance.mp4 -o skeletons.mp4 --detector hrnet --flip-test
+    """  # noqa: D301
+    from gridpose.pipeline.console import Console
+
+    run(source, output, options, Console(quiet, verbose, json_output))
+
+
+def run(source: Path, output: Path, options: VideoOptions, console: Console) -> None:
+    """Do the main job and tell of it."""
+    from gridpose.pipeline.console import ProgressDisplay
+    from gridpose.pipeline.models import Models
+    from gridpose.pipeline.run import run_video
+
+    def announce(detector: Detector) -> None:
+        console.info(f"detector: {detector.name} ({detector.reason})")
+        for notice in detector.notices:
+            console.warn(notice)
+
+    with Models(options) as models:
+        with ProgressDisplay(console.quiet) as progress:
+            result = run_video(
+                source,
+                output,
+                options,
+                models=models,
+                on_progress=progress.update,
+                on_detector=announce,
+            )
+        for warning in result.warnings:
+            console.warn(warning)
+        files = "\n".join(f"  {file}" for file in result.files)
+        rate = result.frames / result.seconds
+        console.result(
+            {**result.summary(), "warnings": [as_options(text) for text in result.warnings]},
+            f"{result.frames} frames, {len(result.track_ids)} people, "
+            f"{result.seconds:.1f} s ({rate:.1f} fps)\n{files}",
+        )
+        if models.lifter_is_to_convert:  # now that the result is there
+            console.info("converting the lifter, so that it loads faster from now on (once)")
+            with suppress(KeyboardInterrupt):
+                models.convert_lifter()
