@@ -60,6 +60,7 @@ def needs_second_look(used: FloatArray, seen: FloatArray) -> bool:
 
 @dataclass
 class _Person:
+    person_id: int
     box: FloatArray
     time: float
     confirmed: float
@@ -136,6 +137,7 @@ class Following:
         self.interval_seconds, self.max_persons = interval_seconds, max_persons
         self.min_score = min_score
         self._people: list[_Person] = []
+        self._next_id = 1
         self._searched = self._lost = -np.inf
         self._somebody_lost = False
 
@@ -176,11 +178,17 @@ class Following:
             if with_known.max(initial=0.0) >= _SAME_BOX:
                 self._people[int(with_known.argmax())].confirmed = time
             else:
-                person = _Person(np.asarray(box, np.float32), time, time)
+                person = _Person(self._next_id, np.asarray(box, np.float32), time, time)
+                self._next_id += 1
                 person.hints = None if hints is None else hints[index]
                 self._people.append(person)
         self._people.sort(key=lambda person: -float((person.box[2:] - person.box[:2]).prod()))
         del self._people[self.max_persons :]
+
+    @property
+    def person_ids(self) -> list[int]:
+        """Numbers of the people, in the order of all arrays; nobody else gets them."""
+        return [person.person_id for person in self._people]
 
     def expected(self, times: Sequence[float]) -> FloatArray:
         """(P, T, 4) boxes where the people should be."""

@@ -235,6 +235,7 @@ class TopDownDetector:
         keypoints = seen.keypoints.reshape(*shape, *seen.keypoints.shape[1:])
         scores = seen.scores.reshape(*shape, *seen.scores.shape[1:])
         hints = seen.hints.reshape(*shape, *seen.hints.shape[1:])
+        person_ids = following.person_ids
         real = following.seen(times, keypoints, scores, hints)
         boxes = boxes.reshape(*shape, 4)
         return [
@@ -243,6 +244,7 @@ class TopDownDetector:
                     _extent(boxes[person, index], keypoints[person, index], scores[person, index]),
                     keypoints[person, index],
                     scores[person, index].clip(0, 1),
+                    person_ids[person],
                 )
                 for person in np.flatnonzero(real[:, index])
             ]
