@@ -16,12 +16,14 @@ class Detection:
     """One person in one frame.
 
     ``bbox`` (4,) xyxy px; ``keypoints`` (K, 2) px, x right, y down, in the order of the detector's
-    convention; ``confidence`` (K,) in [0, 1].
+    convention; ``confidence`` (K,) in [0, 1]. ``person_id`` is the same wherever the detector takes
+    people for the same person, and nobody else's in this video; None where it does not follow them.
     """
 
     bbox: FloatArray
     keypoints: FloatArray
     confidence: FloatArray
+    person_id: int | None = None
 
 
 class Detector(Protocol):

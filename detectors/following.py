@@ -8,7 +8,7 @@ in a frame is looked for where they should be for a moment longer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -60,30 +60,27 @@ def needs_second_look(used: FloatArray, seen: FloatArray) -> bool:
 
 @dataclass
 class _Person:
+    person_id: int
     box: FloatArray
+    hints: FloatArray
+    """(H, 2) px, where the network wants to look; NaN where that is not known."""
     time: float
     confirmed: float
     """When a search last found somebody here."""
     keypoints: FloatArray | None = None
     """(K, 2) px as last seen; NaN where uncertain."""
-    velocity: DoubleArray | None = None
-    """(2,) px/s; None until seen at two times."""
+    velocity: DoubleArray = field(default_factory=lambda: np.zeros(2))
+    """(2,) px/s."""
     steps: int = 0
     """How often the velocity was measured."""
     missed: bool = False
     """Whether the network did not see them when it last looked."""
-    hints: FloatArray | None = None
-    """(H, 2) px, where the network wants to look."""
 
-    def at(self, time: float) -> FloatArray:
-        if self.velocity is None:
-            return self.box
+    def box_at(self, time: float) -> FloatArray:
         shift = np.tile(self.velocity * (time - self.time), 2)
         return (self.box + shift).astype(np.float32)
 
-    def hints_at(self, time: float) -> FloatArray | None:
-        if self.hints is None or self.velocity is None:
-            return self.hints
+    def hints_at(self, time: float) -> FloatArray:
         return (self.hints + self.velocity * (time - self.time)).astype(np.float32)
 
     def see(
@@ -93,7 +90,7 @@ class _Person:
         seen = box_of(keypoints, scores)
         if seen is None:
             return
-        expected, elapsed = self.at(time), time - self.time
+        expected, elapsed = self.box_at(time), time - self.time
         keypoints = np.where(scores[:, None] >= _CONFIDENT, keypoints, np.nan)
         self._measure_velocity(keypoints, elapsed)
         # What is larger counts at once, what is smaller little by little.
@@ -116,8 +113,7 @@ class _Person:
         # Keypoints jump about when somebody has just been found: one step is not trusted alone.
         self.steps += 1
         weight = max(weight, 1 / (self.steps + 1))
-        known = np.zeros(2) if self.velocity is None else self.velocity
-        self.velocity = (1 - weight) * known + weight * velocity
+        self.velocity = (1 - weight) * self.velocity + weight * velocity
 
 
 class Following:
@@ -128,14 +124,20 @@ class Following:
         max_persons: at most this many are followed; the largest are kept.
         min_score: whose keypoints score less on average is lost. The default is for heatmaps: a
             crop with nobody in it gets a few per cent, one with somebody 60 and more.
+        hints: how many points (H) tell the network where to look, besides a box.
     """
 
     def __init__(
-        self, interval_seconds: float = 0.5, max_persons: int = 6, min_score: float = 0.15
+        self,
+        interval_seconds: float = 0.5,
+        max_persons: int = 6,
+        min_score: float = 0.15,
+        hints: int = 0,
     ) -> None:
-        self.interval_seconds, self.max_persons = interval_seconds, max_persons
-        self.min_score = min_score
+        self._interval_seconds, self._max_persons = interval_seconds, max_persons
+        self._min_score, self._hints = min_score, hints
         self._people: list[_Person] = []
+        self._next_id = 1
         self._searched = self._lost = -np.inf
         self._somebody_lost = False
 
@@ -150,12 +152,12 @@ class Following:
     @property
     def next_search(self) -> float:
         """When a search is due unless somebody is lost before, in seconds."""
-        return float(self._searched + self.interval_seconds)
+        return float(self._searched + self._interval_seconds)
 
     def search_due(self, time: float) -> bool:
         """Whether a search for persons is worth its time in the frame at ``time``."""
         known = self._people and not self._somebody_lost
-        return not known or time - self._searched >= self.interval_seconds
+        return not known or time - self._searched >= self._interval_seconds
 
     def all_well(self, time: float) -> bool:
         """Whether somebody is known, and nobody was lost of late who might come back."""
@@ -175,27 +177,27 @@ class Following:
         for index, (box, with_known) in enumerate(zip(boxes, overlap, strict=True)):
             if with_known.max(initial=0.0) >= _SAME_BOX:
                 self._people[int(with_known.argmax())].confirmed = time
-            else:
-                person = _Person(np.asarray(box, np.float32), time, time)
-                person.hints = None if hints is None else hints[index]
-                self._people.append(person)
+                continue
+            points = np.full((self._hints, 2), np.nan) if hints is None else hints[index]
+            self._people.append(_Person(self._next_id, np.float32(box), points, time, time))
+            self._next_id += 1
         self._people.sort(key=lambda person: -float((person.box[2:] - person.box[:2]).prod()))
-        del self._people[self.max_persons :]
+        del self._people[self._max_persons :]
+
+    @property
+    def person_ids(self) -> list[int]:
+        """Numbers of the people, in the order of all arrays; nobody else gets them."""
+        return [person.person_id for person in self._people]
 
     def expected(self, times: Sequence[float]) -> FloatArray:
         """(P, T, 4) boxes where the people should be."""
-        boxes = [[person.at(time) for time in times] for person in self._people]
+        boxes = [[person.box_at(time) for time in times] for person in self._people]
         return np.array(boxes, np.float32).reshape(len(self._people), len(times), 4)
 
-    def expected_hints(self, times: Sequence[float], count: int) -> FloatArray:
-        """(P, T, count, 2) px where the network wants to look; NaN where that is not known."""
-        hints = np.full((len(self._people), len(times), count, 2), np.nan, np.float32)
-        for index, person in enumerate(self._people):
-            for place, time in enumerate(times):
-                known = person.hints_at(time)
-                if known is not None:
-                    hints[index, place] = known
-        return hints
+    def expected_hints(self, times: Sequence[float]) -> FloatArray:
+        """(P, T, H, 2) px where the network wants to look; NaN where that is not known."""
+        hints = [[person.hints_at(time) for time in times] for person in self._people]
+        return np.array(hints, np.float32).reshape(len(hints), len(times), self._hints, 2)
 
     def seen(
         self,
@@ -220,21 +222,18 @@ class Following:
         for index, person in enumerate(self._people):
             for place, time in enumerate(times):
                 person.see(keypoints[index, place], scores[index, place], hints[index, place], time)
-        certain = scores.mean(-1) >= self.min_score
-        missed_before = np.array([person.missed for person in self._people], np.bool_)
-        if (~certain[:, -1] & ~missed_before).any():
-            self._somebody_lost, self._lost = True, times[-1]
+        certain = scores.mean(-1) >= self._min_score
         alone = self._alone(keypoints[:, -1], scores[:, -1].mean(-1))
         searched = np.array([person.confirmed >= times[0] for person in self._people], np.bool_)
-        seen = (scores > 0).any(-1)
-        real: BoolArray = seen & (certain | searched[:, None]) & alone[:, None]
-        kept = []
-        for person, sure, only in zip(self._people, certain[:, -1], alone, strict=True):
+        there = (scores > 0).any(-1) & (certain | searched[:, None])
+        people, self._people = self._people, []
+        for person, sure, only in zip(people, certain[:, -1], alone, strict=True):
+            if not sure and not person.missed:
+                self._somebody_lost, self._lost = True, times[-1]
             person.missed = not sure
             if only and (sure or times[-1] - person.time < _PATIENCE_SECONDS):
-                kept.append(person)
-        self._people = kept
-        return real
+                self._people.append(person)
+        return np.asarray(there & alone[:, None])
 
     def _alone(self, keypoints: FloatArray, scores: FloatArray) -> BoolArray:
         """(P,): False for the less certain one of two with the same (P, K, 2) keypoints."""

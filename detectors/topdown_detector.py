@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gridpose.core import BoolArray, FloatArray, ImageArray
+from gridpose.core import AnyArray, BoolArray, FloatArray, ImageArray
 from gridpose.detectors.base import Detection
 from gridpose.detectors.conventions import Convention
 from gridpose.detectors.following import Following, box_of, extent_of, needs_second_look
@@ -39,6 +40,13 @@ class Seen:
     keypoints: FloatArray
     scores: FloatArray
     hints: FloatArray
+
+    def __getitem__(self, index: AnyArray) -> Seen:
+        return Seen(self.keypoints[index], self.scores[index], self.hints[index])
+
+    def boxes(self) -> list[FloatArray | None]:
+        """Where the N people are, by their keypoints; None where these are too uncertain."""
+        return [box_of(*mark) for mark in zip(self.keypoints, self.scores, strict=True)]
 
 
 class KeypointNetwork(Protocol):
@@ -101,11 +109,9 @@ class WithoutHints:
 
     def is_off(self, boxes: FloatArray, hints: FloatArray, seen: Seen) -> BoolArray:
         """See :class:`KeypointNetwork`."""
-        off = np.zeros(len(boxes), np.bool_)
-        for index, used in enumerate(boxes):
-            found = box_of(seen.keypoints[index], seen.scores[index])
-            off[index] = found is not None and needs_second_look(used, found)
-        return off
+        pairs = zip(boxes, seen.boxes(), strict=True)
+        off = [box is not None and needs_second_look(used, box) for used, box in pairs]
+        return np.array(off, np.bool_)
 
 
 class TopDownDetector:
@@ -153,7 +159,9 @@ class TopDownDetector:
         self.reason, self.notices = reason, list(notices)
         self.network, self.finder, self._quick_finder = network, finder, quick_finder
         self._may_be_quick = False
-        self._new_following = partial(Following, search_seconds, max_persons, min_score)
+        self._new_following = partial(
+            Following, search_seconds, max_persons, min_score, network.hints
+        )
         self._following = self._new_following()
 
     def forget(self) -> None:
@@ -204,50 +212,61 @@ class TopDownDetector:
         the others those are answered before which everybody was where they had been expected.
         """
         following, network = self._following, self.network
-        expected = following.expected(times)
-        people = len(expected)
-        boxes: FloatArray = expected.reshape(-1, 4)
-        hints: FloatArray = following.expected_hints(times, network.hints)
-        hints = hints.reshape(len(boxes), network.hints, 2)
-        frame_of_box = np.tile(np.arange(len(times)), people)
+        person_ids = following.person_ids
+        frame_of_box = np.tile(np.arange(len(times)), len(person_ids))
+        boxes: FloatArray = following.expected(times).reshape(-1, 4)
+        hints: FloatArray = following.expected_hints(times).reshape(len(boxes), network.hints, 2)
         seen = network.look(frames, frame_of_box.tolist(), boxes, hints)
         off = network.is_off(boxes, hints, seen)
         if known < len(times):
-            off_at_all = np.any((off | _lost(seen)).reshape(people, -1)[:, known:], axis=0)
-            end = known + int(off_at_all.argmax() if off_at_all.any() else len(off_at_all))
+            lost = np.array([box is None for box in seen.boxes()], np.bool_)
+            ends = frame_of_box[(off | lost) & (frame_of_box >= known)]
+            end = int(ends.min(initial=len(times)))
             self._reach = end if end < len(times) else 2 * len(times)
-            kept = frame_of_box < end
-            frame_of_box, boxes, off = frame_of_box[kept], boxes[kept], off[kept]
-            seen = Seen(seen.keypoints[kept], seen.scores[kept], seen.hints[kept])
-            times = times[:end]
-        again = np.flatnonzero(off)
-        if len(again):
-            for index in again:
-                found = box_of(seen.keypoints[index], seen.scores[index])
-                boxes[index] = boxes[index] if found is None else found
-            better = network.look(
-                frames, frame_of_box[again].tolist(), boxes[again], seen.hints[again]
-            )
-            found_again = better.scores.any(1)
-            for field in ("keypoints", "scores", "hints"):
-                getattr(seen, field)[again[found_again]] = getattr(better, field)[found_again]
-        shape = (people, len(times))
-        keypoints = seen.keypoints.reshape(*shape, *seen.keypoints.shape[1:])
-        scores = seen.scores.reshape(*shape, *seen.scores.shape[1:])
-        hints = seen.hints.reshape(*shape, *seen.hints.shape[1:])
-        real = following.seen(times, keypoints, scores, hints)
-        boxes = boxes.reshape(*shape, 4)
-        return [
-            [
+            times, kept = times[:end], frame_of_box < end
+            frame_of_box, boxes, off, seen = frame_of_box[kept], boxes[kept], off[kept], seen[kept]
+        if off.any():
+            self._look_again(frames, frame_of_box, boxes, seen, np.flatnonzero(off))
+        shape = (len(person_ids), len(times))
+        real = following.seen(
+            times,
+            *(
+                values.reshape(*shape, *values.shape[1:])
+                for values in (seen.keypoints, seen.scores, seen.hints)
+            ),
+        )
+        people: list[list[Detection]] = [[] for _ in times]
+        for index in np.flatnonzero(real):
+            keypoints, scores = seen.keypoints[index], seen.scores[index]
+            extent = extent_of(keypoints, scores)
+            people[frame_of_box[index]].append(
                 Detection(
-                    _extent(boxes[person, index], keypoints[person, index], scores[person, index]),
-                    keypoints[person, index],
-                    scores[person, index].clip(0, 1),
+                    boxes[index] if extent is None else extent,
+                    keypoints,
+                    scores.clip(0, 1),
+                    person_ids[index // len(times)],
                 )
-                for person in np.flatnonzero(real[:, index])
-            ]
-            for index in range(len(times))
-        ]
+            )
+        return people
+
+    def _look_again(
+        self,
+        frames: Sequence[ImageArray],
+        frame_of_box: NDArray[np.int64],
+        boxes: FloatArray,
+        seen: Seen,
+        which: NDArray[np.int64],
+    ) -> None:
+        """Look at those of ``which`` where they have been seen; change boxes and what was seen."""
+        for index, found in zip(which, seen[which].boxes(), strict=True):
+            boxes[index] = boxes[index] if found is None else found
+        better = self.network.look(
+            frames, frame_of_box[which].tolist(), boxes[which], seen.hints[which]
+        )
+        real = better.scores.any(1)
+        seen.keypoints[which[real]] = better.keypoints[real]
+        seen.scores[which[real]] = better.scores[real]
+        seen.hints[which[real]] = better.hints[real]
 
     def __enter__(self) -> TopDownDetector:
         return self
@@ -261,15 +280,3 @@ class TopDownDetector:
         self.finder.__exit__(kind, error, trace)
         if self._quick_finder is not None:
             self._quick_finder.__exit__(kind, error, trace)
-
-
-def _lost(seen: Seen) -> BoolArray:
-    """(N,): who was seen too uncertainly to say where they are."""
-    marks = zip(seen.keypoints, seen.scores, strict=True)
-    return np.array([box_of(*mark) is None for mark in marks], np.bool_)
-
-
-def _extent(used: FloatArray, keypoints: FloatArray, scores: FloatArray) -> FloatArray:
-    """Of the keypoints; the box looked into where they are too uncertain to tell."""
-    extent = extent_of(keypoints, scores)
-    return used if extent is None else extent

@@ -1,4 +1,4 @@
-"""The stage between mended keypoints and the timeline: people are lifted, in the order of frames.
+"""Lifting repaired people, in the order of frames.
 
 A lifter of single frames answers at once; one that sees time needs to know what follows, so that
 frames come out some time after they went in.
@@ -6,16 +6,17 @@ frames come out some time after they went in.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from gridpose.core import NUM_JOINTS, FloatArray, Repair
-from gridpose.pipeline.mender import Mended, Mender
+from gridpose.pipeline.repair import KeypointRepair
 from gridpose.pipeline.smoothing import Smoothing
+from gridpose.pipeline.tracking import Observation
+from gridpose.pipeline.window import Window
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -24,88 +25,85 @@ if TYPE_CHECKING:
 
 FORGOTTEN_SECONDS = 1.0
 """Who is missing for longer is lifted as somebody new."""
+_LEAST_CONFIDENCE = 1e-3
+"""Of a joint that was found; 0 would mean that it was not."""
 
 
 @dataclass(frozen=True)
 class Lifted:
-    """A frame's people by track id.
+    """A person in a frame.
 
-    ``poses`` (17, 3) m in camera axes, hip at the origin; ``steady`` are those that world poses are
-    made of.
+    ``pose`` (17, 3) m in camera axes, hip at the origin; ``steady`` (17, 3) the one that the world
+    pose is made of.
     """
 
-    people: Mapping[int, Mended]
-    poses: Mapping[int, FloatArray]
-    steady: Mapping[int, FloatArray]
+    observation: Observation
+    pose: FloatArray
+    steady: FloatArray
 
 
 class LiftingStage(Protocol):
     """Takes in people frame by frame and hands them out lifted, in order."""
 
-    def add(self, people: Mapping[int, Mended]) -> None:
-        """Take in the next frame."""
+    def add(self, people: Mapping[int, Observation]) -> None:
+        """Take in the next frame: observations by track id."""
 
-    def finished(self, at_end: bool = False) -> Iterator[Lifted]:
-        """Every frame that is lifted by now; all that are left ``at_end``."""
+    def finished(self, at_end: bool = False) -> Iterator[dict[int, Lifted]]:
+        """People of every frame that is lifted by now; of all that are left ``at_end``."""
 
 
 class FrameByFrame:
-    """Lifts each frame by itself.
+    """Lifts each frame by itself: keypoints, and the smoothed ones where there are some.
+
+    To smooth poses only would save half of it, but almost double their errors of acceleration.
 
     Args:
         lifter: what lifts.
         image_size: width, height px.
         fov_degrees: the lens's horizontal field of view, if known.
-        smoothed: lift the smoothed keypoints, too, for the world poses.
     """
 
     def __init__(
-        self,
-        lifter: Lifter,
-        image_size: tuple[int, int],
-        fov_degrees: float | None,
-        smoothed: bool,
+        self, lifter: Lifter, image_size: tuple[int, int], fov_degrees: float | None
     ) -> None:
-        self._lifter, self._image_size = lifter, image_size
-        self._fov_degrees, self._smoothed = fov_degrees, smoothed
-        self._frames: list[Mapping[int, Mended]] = []
+        self._lifter, self._image_size, self._fov_degrees = lifter, image_size, fov_degrees
+        self._frames: list[Mapping[int, Observation]] = []
 
-    def add(self, people: Mapping[int, Mended]) -> None:
+    def add(self, people: Mapping[int, Observation]) -> None:
         """Take in the next frame."""
         self._frames.append(people)
 
-    def finished(self, at_end: bool = False) -> Iterator[Lifted]:
+    def finished(self, at_end: bool = False) -> Iterator[dict[int, Lifted]]:
         """All frames."""
         frames, self._frames = self._frames, []
-        everybody = [mended for people in frames for mended in people.values()]
-        keypoints = [mended.observation.keypoints for mended in everybody]
-        if self._smoothed:
-            keypoints += [mended.steady for mended in everybody]
-        pairs: Iterator[tuple[FloatArray, FloatArray]] = iter(())
-        if everybody:
-            poses = self._lifter.lift(np.stack(keypoints), self._image_size, self._fov_degrees)
-            pairs = zip(poses, poses[-len(everybody) :], strict=False)
+        seen = [person for people in frames for person in people.values()]
+        smoothed = [person.smoothed for person in seen if person.smoothed is not None]
+        poses = self._lift([person.keypoints for person in seen] + smoothed)
+        steady = poses[len(seen) :] if smoothed else poses
+        lifted = map(Lifted, seen, poses, steady)
         for people in frames:
-            found = {track_id: next(pairs) for track_id in people}
-            yield Lifted(
-                people,
-                {track_id: pose for track_id, (pose, _) in found.items()},
-                {track_id: steady for track_id, (_, steady) in found.items()},
-            )
+            yield dict(zip(people, lifted, strict=False))
+
+    def _lift(self, keypoints: list[FloatArray]) -> FloatArray:
+        if not keypoints:
+            return np.empty((0, NUM_JOINTS, 3), np.float32)
+        return self._lifter.lift(np.stack(keypoints), self._image_size, self._fov_degrees)
 
 
 @dataclass
-class _Track:
-    """One person's stream, from frame ``first`` on."""
+class _Waiting:
+    observation: Observation
+    pose: FloatArray | None = None
 
-    first: int
+
+@dataclass
+class _Sequence:
+    """One person's frames on their way through the lifter."""
+
     stream: SequenceStream
-    flat: list[FloatArray] = field(default_factory=list)
-    confidence: list[FloatArray] = field(default_factory=list)
-    lifted: int = 0
-    """How many frames have come out."""
-    missing: int = 0
-    """For how many frames the person has not been seen."""
+    next: int
+    """The frame whose pose comes out next."""
+    last_seen: int
 
 
 class OverTime:
@@ -128,102 +126,86 @@ class OverTime:
         self._lifter, self._image_size, self._fps = lifter, image_size, fps
         self._fov_degrees = lifter.horizontal_fov(image_size, fov_degrees)
         self._longest_gap = round(FORGOTTEN_SECONDS * fps)
-        self._tracks: dict[int, _Track] = {}
-        self._known = self._finished = 0
-        # Of the frames that are not finished.
-        self._people: deque[Mapping[int, Mended]] = deque()
-        self._poses: deque[dict[int, FloatArray]] = deque()
+        self._sequences: dict[int, _Sequence] = {}
+        self._window: Window[_Waiting] = Window()
 
-    def add(self, people: Mapping[int, Mended]) -> None:
+    def add(self, people: Mapping[int, Observation]) -> None:
         """Take in the next frame."""
-        from gridpose.lifting.sequences import SequenceStream, flat_image
+        from gridpose.lifting.sequences import SequenceStream
 
-        self._people.append(people)
-        self._poses.append({})
-        for track_id, mended in people.items():
-            track = self._tracks.get(track_id)
-            if track is None:
-                stream = SequenceStream(self._lifter.lift_windows, self._fps)
-                track = self._tracks[track_id] = _Track(self._known, stream)
-            seen = mended.observation
-            track.flat.append(flat_image(seen.keypoints, self._image_size, self._fov_degrees))
-            confidence = np.clip(seen.confidence, _LEAST_CONFIDENCE, 1)
-            # What was put in is not there: the lifter fills gaps better.
-            track.confidence.append(np.where(seen.repaired & Repair.FILLED, 0, confidence))
-            track.missing = 0
-        for track_id, track in list(self._tracks.items()):
+        frame = self._window.known
+        self._window.add({track_id: _Waiting(person) for track_id, person in people.items()})
+        for track_id in people.keys() - self._sequences.keys():
+            stream = SequenceStream(self._lifter.lift_windows, self._fps)
+            self._sequences[track_id] = _Sequence(stream, frame, frame)
+        for track_id, sequence in list(self._sequences.items()):
+            sequence.stream.add(*self._seen(people.get(track_id)))
             if track_id in people:
-                continue
-            track.missing += 1
-            track.flat.append(np.zeros((NUM_JOINTS, 2), np.float32))
-            track.confidence.append(np.zeros(NUM_JOINTS, np.float32))
-            if track.missing > self._longest_gap:
-                self._lift(track_id, track, at_end=True)
-                del self._tracks[track_id]
-        self._known += 1
+                sequence.last_seen = frame
+            elif frame - sequence.last_seen > self._longest_gap:
+                self._lift(track_id, at_end=True)
+                del self._sequences[track_id]
 
-    def finished(self, at_end: bool = False) -> Iterator[Lifted]:
-        """Every frame that is lifted by now; all that are left ``at_end``."""
-        for track_id, track in self._tracks.items():
-            self._lift(track_id, track, at_end)
-        ready = min(
-            (track.first + track.lifted for track in self._tracks.values()), default=self._known
-        )
-        while self._finished < ready:
-            people, poses = self._people.popleft(), self._poses.popleft()
-            self._finished += 1
-            yield Lifted(people, poses, poses)
+    def _seen(self, person: Observation | None) -> tuple[FloatArray, FloatArray]:
+        """Joints (1, 17, 2) on a flat image and their confidence (1, 17), 0 where unseen."""
+        from gridpose.lifting.sequences import flat_image
 
-    def _lift(self, track_id: int, track: _Track, at_end: bool) -> None:
+        if person is None:
+            return np.zeros((1, NUM_JOINTS, 2), np.float32), np.zeros((1, NUM_JOINTS), np.float32)
+        confidence = np.clip(person.confidence, _LEAST_CONFIDENCE, 1)
+        # What was put in is not there: the lifter fills gaps better.
+        confidence = np.where(person.repaired & Repair.FILLED, np.float32(0), confidence)
+        flat = flat_image(person.keypoints, self._image_size, self._fov_degrees)
+        return flat[None], confidence[None]
+
+    def finished(self, at_end: bool = False) -> Iterator[dict[int, Lifted]]:
+        """People of every frame that is lifted by now; of all that are left ``at_end``."""
+        for track_id in self._sequences:
+            self._lift(track_id, at_end)
+        known = self._window.known
+        ready = min((sequence.next for sequence in self._sequences.values()), default=known)
+        for frame in range(self._window.done, ready):
+            people = {}
+            for track_id, waiting in self._window[frame].items():
+                assert waiting.pose is not None
+                people[track_id] = Lifted(waiting.observation, waiting.pose, waiting.pose)
+            self._window.hand_on(frame + 1)
+            yield people
+
+    def _lift(self, track_id: int, at_end: bool) -> None:
         """Lift one person's frames that are due."""
-        if track.flat:
-            track.stream.add(np.stack(track.flat), np.stack(track.confidence))
-            track.flat, track.confidence = [], []
-        for pose in track.stream.finished(at_end):
-            place = track.first + track.lifted - self._finished
-            if track_id in self._people[place]:
-                self._poses[place][track_id] = pose
-            track.lifted += 1
+        sequence = self._sequences[track_id]
+        for pose in sequence.stream.finished(at_end):
+            waiting = self._window[sequence.next].get(track_id)
+            if waiting is not None:
+                waiting.pose = pose
+            sequence.next += 1
 
 
-_LEAST_CONFIDENCE = 1e-3
-"""Of a joint that was found; 0 would mean that it was not."""
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What people go through from detection to the timeline; ``mends_poses``: and in it."""
-
-    mender: Mender
-    lifting: LiftingStage
-    mends_poses: bool
-
-
-def stages(
+def lifting_stages(
     lifter: Lifter | ConvertedLifter,
     image_size: tuple[int, int],
     fov_degrees: float | None,
     fps: float,
     repair: bool,
     smoothing: Smoothing,
-) -> Stages:
-    """The stages that suit a lifter.
+) -> tuple[KeypointRepair, LiftingStage]:
+    """What repairs keypoints as suits a lifter, and what lifts them.
 
     Args:
         lifter: what lifts.
         image_size: width, height px.
         fov_degrees: the lens's horizontal field of view, if known.
         fps: rate of the frames.
-        repair: mend what the detector gets wrong.
-        smoothing: how what moves is smoothed.
+        repair: repair what the detector gets wrong.
+        smoothing: of keypoints.
     """
     from gridpose.lifting.converted import ConvertedLifter
 
     if isinstance(lifter, ConvertedLifter) or lifter.sees_time:
-        over_time = OverTime(lifter, image_size, fov_degrees, fps)
         # Such a lifter tells exchanged sides, outliers and noise from movement by itself, better
-        # than what mends keypoints for lifters of single frames.
-        return Stages(Mender(fps, "gaps" if repair else "none", "none"), over_time, False)
-    one_by_one = FrameByFrame(lifter, image_size, fov_degrees, smoothing != "none")
-    mender = Mender(fps, "all" if repair else "none", smoothing)
-    return Stages(mender, one_by_one, mends_poses=repair)
+        # than what repairs keypoints for lifters of single frames.
+        gaps = KeypointRepair(fps, "gaps" if repair else "nothing", "none")
+        return gaps, OverTime(lifter, image_size, fov_degrees, fps)
+    everything = KeypointRepair(fps, "all" if repair else "nothing", smoothing)
+    return everything, FrameByFrame(lifter, image_size, fov_degrees)

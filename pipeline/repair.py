@@ -1,12 +1,15 @@
-"""Mending a person's 2D keypoints over time, before they are lifted.
+"""Repairing people's 2D keypoints over time, before they are lifted.
 
 Detectors exchange left and right for some frames, put a joint somewhere else for a moment, and miss
-people now and then. What is mended is marked, joint by joint: see :class:`gridpose.core.Repair`.
+people now and then. What is repaired is marked, joint by joint: see :class:`gridpose.core.Repair`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +25,22 @@ from gridpose.core import (
     FloatArray,
     Repair,
 )
+from gridpose.pipeline.smoothing import Smoothing, smooth
+from gridpose.pipeline.tracking import Observation
+from gridpose.pipeline.window import Window, stacked
+
+What = Literal["nothing", "gaps", "all"]
 
 LEGS: Final = (1, 2, 3, 4, 5, 6)
 ARMS: Final = (11, 12, 13, 14, 15, 16)
 LONGEST_GAP_SECONDS: Final = 0.35
+LOOK_AHEAD_SECONDS: Final = 0.5
+"""Longer than the longest gap, so that both of its ends are known."""
+LOOK_BACK_SECONDS: Final = 0.5
+CHUNK: Final = 8
+_FILLED_CONFIDENCE = 0.5
+_PERSON_METRES = 2.0
+"""Roughly what the diagonal of a person's box measures, for filters that know metres."""
 
 HAMPEL_SECONDS: Final = 0.25
 """Width of the window in which a joint's median is taken."""
@@ -65,90 +80,61 @@ def side_exchanges(keypoints: AnyArray, fps: float, decided: BoolArray | None = 
     """
     exchanged = np.zeros((len(keypoints), 2), bool)
     seen = np.flatnonzero(np.isfinite(keypoints).all((1, 2)))
-    if not len(seen):
+    if len(seen) < 2:
         return exchanged
     points = keypoints[seen] / person_size(keypoints)
-    # Variants of each frame: as it is, legs exchanged, arms exchanged, both.
-    variants = np.stack([_exchanged(points, *variant) for variant in _VARIANTS], 1)
-    own = _own_costs(variants)
+    ways = np.stack([exchanged_back(points, np.tile(way, (len(seen), 1))) for way in _WAYS], 1)
+    own = _own_costs(ways)
     if decided is not None:
-        known = seen < len(decided)
-        wanted = decided[seen[known]] @ np.array((1, 2))
-        own[known] += 1e6
-        own[np.flatnonzero(known), wanted] -= 1e6
-    steps = np.diff(seen)
-    count = len(_VARIANTS)
-    # cost[a, b]: of the best sequence that ends with variants a, b.
-    cost = np.broadcast_to(own[0][:, None], (count, count)) * 1.0
-    if len(seen) > 1:
-        cost = own[0][:, None] + own[1][None, :] + _first_step(variants, steps, fps)
-    back = np.zeros((len(seen), count, count), np.int64)
-    for index in range(2, len(seen)):
-        total = cost[:, :, None] + _accelerations(variants, steps, index, fps)
+        known = np.flatnonzero(seen < len(decided))
+        wanted = (decided[seen[known], None] == _WAYS).all(-1)
+        own[known] = np.where(wanted, own[known], np.inf)
+    # cost[a, b]: of the best sequence that ends with ways a, b.
+    cost = np.tile(own[0], (len(_WAYS), 1))
+    back = np.zeros((len(seen), len(_WAYS), len(_WAYS)), np.int64)
+    for index in range(1, len(seen)):
+        total = cost[:, :, None] + _accelerations(ways, seen, index, fps)
         back[index] = total.argmin(0)
-        cost = total.min(0) + own[index][None, :]
-    before, last = (int(value) for value in np.unravel_index(cost.argmin(), cost.shape))
-    path = np.zeros(len(seen), np.int64)
-    path[-1] = last
-    if len(seen) > 1:
-        path[-2] = before
-        for index in range(len(seen) - 1, 1, -1):
-            path[index - 2] = back[index, path[index - 1], path[index]]
-    exchanged[seen] = np.array(_VARIANTS)[path]
+        cost = total.min(0) + own[index]
+    path = list(np.unravel_index(cost.argmin(), cost.shape))
+    for index in range(len(seen) - 1, 1, -1):
+        path.insert(0, back[index, path[0], path[1]])
+    exchanged[seen] = _WAYS[path]
     return exchanged
 
 
-_VARIANTS: Final = ((False, False), (True, False), (False, True), (True, True))
-_LIMBS = (*LEGS, *ARMS)
+_WAYS: Final = np.array(((False, False), (True, False), (False, True), (True, True)))
+"""Of exchanging (legs, arms)."""
+_LIMBS: Final = (*LEGS, *ARMS)
 
 
-def _exchanged(points: AnyArray, legs: bool, arms: bool) -> AnyArray:
-    result = points.copy()
-    for wanted, joints in ((legs, LEGS), (arms, ARMS)):
-        if wanted:
-            result[:, joints] = points[:, [MIRRORED[joint] for joint in joints]]
-    return result
-
-
-def _own_costs(variants: AnyArray) -> DoubleArray:
-    """(T, 4) what each variant of (T, 4, 17, 2) costs by itself."""
-    hips = variants[:, :, 1] - variants[:, :, 4]
-    shoulders = variants[:, :, 14] - variants[:, :, 11]
+def _own_costs(ways: AnyArray) -> DoubleArray:
+    """(T, 4) what each way of (T, 4, 17, 2) costs by itself."""
+    hips = ways[:, :, 1] - ways[:, :, 4]
+    shoulders = ways[:, :, 14] - ways[:, :, 11]
     # Only where both lines are seen from the front or the back: then it is the smaller of them.
     clear = np.minimum(np.linalg.norm(hips, axis=-1), np.linalg.norm(shoulders, axis=-1))
     twisted = (hips * shoulders).sum(-1) < 0
-    exchanges = np.array(_VARIANTS).sum(1)
     return np.asarray(
-        _EXCHANGE_COST * exchanges + _TWIST_COST * twisted * np.minimum(10 * clear, 1)
+        _EXCHANGE_COST * _WAYS.sum(1) + _TWIST_COST * twisted * np.minimum(10 * clear, 1)
     )
 
 
-def _first_step(variants: AnyArray, steps: AnyArray, fps: float) -> DoubleArray:
-    """(4, 4) distance that the limbs move in the first step."""
-    if steps[0] > _PREDICTION_SECONDS * fps + 1:
-        return np.zeros((len(_VARIANTS), len(_VARIANTS)))
-    moved = variants[1][None, :, _LIMBS] - variants[0][:, None, _LIMBS]
-    return _robust(moved)
+def _accelerations(ways: AnyArray, frames: AnyArray, index: int, fps: float) -> DoubleArray:
+    """(4, 4, 4) how far the limbs are from where two frames before have them.
 
-
-def _accelerations(variants: AnyArray, steps: AnyArray, index: int, fps: float) -> DoubleArray:
-    """(4, 4, 4) how far the limbs are from where two frames before have them."""
-    before, last = int(steps[index - 2]), int(steps[index - 1])
+    From where one frame before has them if the other is too long ago, or none; 0 if both are.
+    """
     longest = _PREDICTION_SECONDS * fps + 1
-    shape = (len(_VARIANTS),) * 3
-    if last > longest:
-        return np.zeros(shape)
-    first, second, third = (variants[index - k][:, _LIMBS] for k in (2, 1, 0))
-    if before > longest:
-        return np.broadcast_to(_robust(third[None] - second[:, None])[None], shape)
-    predicted = second[None] + (last / before) * (second[None] - first[:, None])
-    return _robust(third[None, None] - predicted[:, :, None])
-
-
-def _robust(offsets: AnyArray) -> DoubleArray:
-    """Sum over joints of the lengths of (..., J, 2), none counted above a limit."""
-    lengths = np.linalg.norm(offsets, axis=-1)
-    return np.asarray(np.minimum(lengths, _LARGEST_STEP).sum(-1))
+    elapsed = frames[index] - frames[index - 1]
+    if elapsed > longest:
+        return np.zeros((len(_WAYS),) * 3)
+    last, this = (ways[k][:, _LIMBS] for k in (index - 1, index))
+    moved = np.zeros((len(_WAYS), *last.shape))
+    if index > 1 and (before := frames[index - 1] - frames[index - 2]) <= longest:
+        moved = elapsed / before * (last - ways[index - 2][:, None, _LIMBS])
+    offsets = np.linalg.norm(this - (last + moved)[:, :, None], axis=-1)
+    return np.asarray(np.minimum(offsets, _LARGEST_STEP).sum(-1))
 
 
 def outliers(points: AnyArray, fps: float, size: float) -> BoolArray:
@@ -188,15 +174,9 @@ def filled(points: AnyArray, fps: float) -> tuple[DoubleArray, BoolArray]:
         known = np.flatnonzero(np.isfinite(result[:, joint]).all(-1))
         if len(known) < 2:
             continue
-        gap = np.diff(known)
-        short = np.concatenate(
-            [
-                np.arange(start + 1, start + length)
-                for start, length in zip(known[:-1], gap, strict=True)
-                if 1 < length <= longest + 1
-            ]
-            or [np.array([], np.int64)]
-        )
+        missing = np.setdiff1d(np.arange(known[0], known[-1]), known)
+        end = np.searchsorted(known, missing)
+        short = missing[known[end] - known[end - 1] <= longest + 1]
         if len(short):
             curve = PchipInterpolator(known, result[known, joint], axis=0)
             result[short, joint] = curve(short)
@@ -238,3 +218,106 @@ def repaired(
     points[alone] = keypoints[alone]
     flags[marks] |= int(Repair.FILLED)
     return points.astype(np.float32), flags, exchanges
+
+
+@dataclass
+class _Followed:
+    """A person in a frame, and whether sides (legs, arms) were exchanged, once it is decided."""
+
+    observation: Observation
+    exchanged: BoolArray = field(default_factory=lambda: np.zeros(2, bool))
+
+
+class KeypointRepair:
+    """Takes in followed people frame by frame and hands them out repaired and smoothed, in order.
+
+    Both need to see what comes next, so frames come out some time after they went in.
+
+    Args:
+        fps: rate of the frames.
+        what: to repair: ``all`` as :func:`repaired` does; ``gaps`` fills them only.
+        smoothing: of :attr:`Observation.smoothed`.
+    """
+
+    def __init__(self, fps: float, what: What = "all", smoothing: Smoothing = "savgol") -> None:
+        self._fps, self._what, self._smoothing = fps, what, smoothing
+        ahead = LONGEST_GAP_SECONDS if what == "gaps" else 0.0
+        if what == "all" or smoothing != "none":
+            ahead = LOOK_AHEAD_SECONDS
+        self.look_ahead = max(2, math.ceil(ahead * fps)) if ahead else 0
+        look_back = max(2, round(LOOK_BACK_SECONDS * fps))
+        self._window: Window[_Followed] = Window(
+            self.look_ahead, look_back, CHUNK, longest=self.look_ahead
+        )
+
+    def add(self, people: Mapping[int, Observation]) -> None:
+        """Take in the next frame: observations by track id."""
+        self._window.add({track_id: _Followed(person) for track_id, person in people.items()})
+
+    def finished(self, at_end: bool = False) -> Iterator[dict[int, Observation]]:
+        """People of every frame that is repaired by now; of all that are left ``at_end``."""
+        for due in self._window.due(at_end):
+            frames: dict[int, dict[int, Observation]] = {frame: {} for frame in due}
+            for track_id, person in self._window.people().items():
+                for frame, observation in self._repair(person, due):
+                    frames[frame][track_id] = observation
+            yield from frames.values()
+
+    def _repair(
+        self, person: Sequence[_Followed | None], due: range
+    ) -> Iterator[tuple[int, Observation]]:
+        """A person's frames that are due, of all in the window."""
+        followed = [None if entry is None else entry.observation for entry in person]
+        keypoints = stacked([None if seen is None else seen.keypoints for seen in followed])
+        flags = np.zeros(keypoints.shape[:2], np.uint8)
+        first = self._window.first
+        if self._what == "gaps":
+            points, gaps = filled(keypoints, self._fps)
+            keypoints = points.astype(np.float32)
+            flags[gaps] = Repair.FILLED
+        elif self._what == "all":
+            decided = [
+                (False, False) if entry is None else entry.exchanged
+                for entry in person[: due.start - first]
+            ]
+            keypoints, flags, exchanges = repaired(
+                keypoints, self._fps, np.array(decided, bool).reshape(-1, 2)
+            )
+            for entry, exchanged in zip(person, exchanges, strict=True):
+                if entry is not None:
+                    entry.exchanged = exchanged
+        smoothed: FloatArray | None = None
+        if self._smoothing != "none":
+            scale = np.float32(_PERSON_METRES / person_size(keypoints))
+            smoothed = smooth(keypoints * scale, self._fps, self._smoothing) / scale
+        for frame in due:
+            index = frame - first
+            if np.isfinite(keypoints[index]).all():
+                unsure = np.where(flags[index] & Repair.FILLED, _FILLED_CONFIDENCE, 1)
+                seen = _interpolated(followed, index)
+                yield (
+                    frame,
+                    replace(
+                        seen,
+                        keypoints=keypoints[index],
+                        confidence=seen.confidence * unsure.astype(np.float32),
+                        repaired=flags[index],
+                        smoothed=None if smoothed is None else smoothed[index],
+                    ),
+                )
+
+
+def _interpolated(observations: Sequence[Observation | None], index: int) -> Observation:
+    """The observation of one frame; box and confidence from those before and after if missing."""
+    found = observations[index]
+    if found is not None:
+        return found
+    since = next(k for k in range(1, index + 1) if observations[index - k] is not None)
+    until = next(k for k in range(1, len(observations)) if observations[index + k] is not None)
+    before, after = observations[index - since], observations[index + until]
+    assert before is not None
+    assert after is not None
+    weight = np.float32(since / (since + until))
+    bbox = before.bbox + weight * (after.bbox - before.bbox)
+    confidence = before.confidence + weight * (after.confidence - before.confidence)
+    return Observation(bbox, before.keypoints, confidence, before.person_id)

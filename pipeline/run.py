@@ -39,10 +39,7 @@ from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
-    from gridpose.pipeline.lifting_stage import LiftingStage
-    from gridpose.pipeline.mender import Mender
-    from gridpose.pipeline.timeline import Timeline
-    from gridpose.pipeline.tracking import Observation, Tracker
+    from gridpose.pipeline.post_detection import PostDetection
     from gridpose.visualize import Layout
     from gridpose.visualize.look import Arrangement
 
@@ -60,16 +57,6 @@ class _Detected:
     time: float
     panel: ImageArray | None
     people: list[Detection]
-
-
-@dataclass(frozen=True)
-class _Later:
-    """The stages between detection and drawing."""
-
-    tracker: Tracker
-    mender: Mender
-    lifting: LiftingStage
-    timeline: Timeline
 
 
 def run_video(
@@ -254,23 +241,23 @@ class _Run:
         """Everything after detection."""
         panels: deque[tuple[float, ImageArray | None]] = deque()
         batch: list[_Detected] = []
-        later: _Later | None = None
+        stages: PostDetection | None = None
         if self._lifter_is_light():
-            later = self._load_later()
+            stages = self._load_post_detection()
         for item in detected:
-            if later is None:
+            if stages is None:
                 # Only now, so that torch and scipy load while the detector is at work already.
-                later = self._load_later()
+                stages = self._load_post_detection()
             panels.append((item.time, item.panel))
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
-                self._lift(later, batch)
+                self._lift(stages, batch)
                 batch.clear()
-            yield from self._draw(later.timeline.finished(), panels, sink)
-        if later is not None:
-            self._lift(later, batch, at_end=True)
-            yield from self._draw(later.timeline.finished(at_end=True), panels, sink)
-            tilt = later.timeline.gravity.tilt_degrees
+            yield from self._draw(stages.finished(), panels, sink)
+        if stages is not None:
+            self._lift(stages, batch, at_end=True)
+            yield from self._draw(stages.finished(at_end=True), panels, sink)
+            tilt = stages.tilt_degrees
             if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
                 self.notes.append(
                     f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
@@ -318,61 +305,31 @@ class _Run:
         """
         return not self._models.lifter_needs_torch
 
-    def _load_later(self) -> _Later:
+    def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
         with self._stopwatch(LOAD):
-            later = self._made_later()
+            stages = self._made_post_detection()
         give_way()
-        return later
+        return stages
 
-    def _made_later(self) -> _Later:
-        from gridpose.pipeline.lifting_stage import stages
-        from gridpose.pipeline.timeline import Timeline
-        from gridpose.pipeline.tracking import Tracker
+    def _made_post_detection(self) -> PostDetection:
+        from gridpose.pipeline.post_detection import PostDetection
 
         options = self._options
         lifter = self._models.lifter
         self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
         self.device_name = str(lifter.device)
-        fps = float(self._frames.fps)
-        size = self._frames.size
-        chain = stages(lifter, size, options.fov, fps, options.repair, options.smoothing)
-        timeline = Timeline(
-            fps,
-            size,
-            options.smoothing,
-            options.persons,
-            chain.mends_poses,
-            options.constant_bones,
-            options.gravity,
-            (options.fov or lifter.fov_degrees) if options.trajectory else None,
-        )
-        return _Later(Tracker(), chain.mender, chain.lifting, timeline)
+        return PostDetection(lifter, self._frames.size, float(self._frames.fps), options)
 
-    def _lift(self, later: _Later, batch: Sequence[_Detected], at_end: bool = False) -> None:
-        """Follow everybody in a few frames, and lift and hand on the frames that are due."""
+    def _lift(
+        self, stages: PostDetection, batch: Sequence[_Detected], at_end: bool = False
+    ) -> None:
+        """Follow everybody in a few frames, and lift the frames that are due."""
         with self._stopwatch("lift"):
             for item in batch:
-                later.mender.add(later.tracker.update(self._observations(item.people), item.time))
-            for people in later.mender.finished(at_end):
-                later.lifting.add(people)
-            for frame in later.lifting.finished(at_end):
-                later.timeline.add(
-                    {track_id: mended.observation for track_id, mended in frame.people.items()},
-                    frame.poses,
-                    frame.steady,
-                )
-
-    def _observations(self, people: Sequence[Detection]) -> list[Observation]:
-        from gridpose.pipeline.tracking import Observation, has_left
-
-        assert self._convention is not None
-        observations = []
-        for person in people:
-            joints, confidence = self._convention.to_human36m(person.keypoints, person.confidence)
-            if not has_left(joints, self._frames.size):
-                observations.append(Observation(person.bbox, joints, confidence))
-        return observations
+                assert self._convention is not None
+                stages.add(item.people, self._convention, item.time)
+            stages.advance(at_end)
 
     def _draw(
         self,

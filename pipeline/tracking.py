@@ -4,31 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from gridpose.core import NUM_JOINTS, DoubleArray, FloatArray, Repair
+from gridpose.detectors.person_boxes import overlaps
 
-# Two observations further apart than this (see `similarity`) are not the same person.
-MIN_SIMILARITY = 0.12
-DUPLICATE_SIMILARITY = 0.5
-_OKS_WIDTH = 0.12
-_VELOCITY_MEMORY_SECONDS = 0.25
+# Two observations further apart than this (see `similarities`) are not the same person.
+MIN_SIMILARITY: Final = 0.12
+DUPLICATE_SIMILARITY: Final = 0.5
+_SAME_ID: Final = 0.3
+"""How much more alike are those whom the detector takes for the same person. It follows better
+through quick turns, but where people cross, its box of one may have slid onto the other."""
+_OKS_WIDTH: Final = 0.12
+_VELOCITY_MEMORY_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Observation:
     """A detected person with Human3.6M-17 joints: ``bbox`` (4,) xyxy, (17, 2) px, (17,).
 
-    ``repaired`` (17,) uint8 flags of :class:`gridpose.core.Repair`.
+    ``person_id`` is that of the :class:`gridpose.detectors.Detection`; ``repaired`` (17,) uint8
+    flags of :class:`gridpose.core.Repair`; ``smoothed`` (17, 2) px what the world pose is lifted
+    from, if that is not ``keypoints``.
     """
 
     bbox: FloatArray
     keypoints: FloatArray
     confidence: FloatArray
+    person_id: int | None = None
     repaired: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(NUM_JOINTS, np.uint8))
+    smoothed: FloatArray | None = None
 
     @property
     def seen(self) -> bool:
@@ -48,26 +57,23 @@ def has_left(keypoints: FloatArray, image_size: tuple[int, int]) -> bool:
     return bool(beside.mean() > 0.5 or (beside | below).sum() > NUM_JOINTS - 4)
 
 
-def iou(first: FloatArray, second: FloatArray) -> float:
-    """Intersection over union of two xyxy boxes."""
-    low = np.maximum(first[:2], second[:2])
-    high = np.minimum(first[2:], second[2:])
-    shared = float(np.prod(np.maximum(high - low, 0)))
-    areas = [float(np.prod(np.maximum(box[2:] - box[:2], 0))) for box in (first, second)]
-    union = sum(areas) - shared
-    return shared / union if union > 0 else 0.0
-
-
 def oks(first: FloatArray, second: FloatArray, size: float) -> float:
-    """Object keypoint similarity in [0, 1] of (17, 2) keypoints, one width for all joints."""
+    """Object keypoint similarity in [0, 1] of (J, 2) keypoints, one width for all joints."""
     squared = ((first - second) ** 2).sum(-1)
     return float(np.exp(-squared / (2 * (size * _OKS_WIDTH) ** 2)).mean())
 
 
-def similarity(first: Observation, second: Observation) -> float:
-    """How much two observations look like the same person: mean of IoU and OKS."""
-    size = max(1.0, _size(first.bbox), _size(second.bbox))
-    return 0.5 * iou(first.bbox, second.bbox) + 0.5 * oks(first.keypoints, second.keypoints, size)
+def similarities(first: Sequence[Observation], second: Sequence[Observation]) -> DoubleArray:
+    """(N, M) how much each two observations look like the same person: mean of IoU and OKS."""
+    boxes, others = (
+        np.array([person.bbox for person in people]).reshape(-1, 4) for people in (first, second)
+    )
+    similarity, _ = overlaps(boxes, others)
+    for row, one in enumerate(first):
+        for column, other in enumerate(second):
+            size = max(1.0, _size(one.bbox), _size(other.bbox))
+            similarity[row, column] += oks(one.keypoints, other.keypoints, size)
+    return similarity / 2
 
 
 def _size(bbox: FloatArray) -> float:
@@ -80,8 +86,10 @@ class _Track:
     track_id: int
     last: Observation
     last_time: float
-    velocity: DoubleArray
+    velocity: DoubleArray = field(default_factory=lambda: np.zeros(2))
     """(2,) px/s of the person as a whole."""
+    person_id: int | None = None
+    """Whom the detector takes them for."""
 
     def predicted(self, time: float) -> Observation:
         shift = (self.velocity * (time - self.last_time)).astype(np.float32)
@@ -95,17 +103,22 @@ class _Track:
         weight = 1 - np.exp(-elapsed / _VELOCITY_MEMORY_SECONDS)
         self.velocity = (1 - weight) * self.velocity + weight * moved
         self.last, self.last_time = observation, time
+        self.person_id = observation.person_id
 
 
 class Tracker:
     """Gives each observation the id of its person.
 
     Each frame is matched as a whole (linear assignment) against where the known people should be
-    by now; a person may be unseen for ``max_gap`` seconds and is then forgotten.
+    by now, and whom the detector takes them for.
+
+    Args:
+        image_size: width, height px; who leaves the picture is dropped, None: nobody does.
+        max_gap: a person may be unseen for so many seconds and is then forgotten.
     """
 
-    def __init__(self, max_gap: float = 1.0) -> None:
-        self.max_gap = max_gap
+    def __init__(self, image_size: tuple[int, int] | None = None, max_gap: float = 1.0) -> None:
+        self._image_size, self._max_gap = image_size, max_gap
         self._tracks: list[_Track] = []
         self._next_id = 1
 
@@ -115,36 +128,49 @@ class Tracker:
         Returns:
             Observations by track id; of two that are the same person the surer one is kept.
         """
-        people = without_duplicates(observations)
-        self._tracks = [t for t in self._tracks if time - t.last_time <= self.max_gap]
-        scores = np.zeros((len(self._tracks), len(people)))
+        self._tracks = [t for t in self._tracks if time - t.last_time <= self._max_gap]
+        people = without_duplicates(self._in_picture(observations))
+        # Someone who stops or turns is near the last place rather than the predicted one.
+        alike = np.maximum(
+            similarities([track.predicted(time) for track in self._tracks], people),
+            0.9 * similarities([track.last for track in self._tracks], people),
+        )
         for row, track in enumerate(self._tracks):
-            expected = track.predicted(time)
-            for column, person in enumerate(people):
-                # Someone who stops or turns is near the last place rather than the predicted one.
-                scores[row, column] = max(
-                    similarity(expected, person), 0.9 * similarity(track.last, person)
-                )
-        rows, columns = linear_sum_assignment(scores, maximize=True)
+            if track.person_id is not None:
+                alike[row, [person.person_id == track.person_id for person in people]] += _SAME_ID
         found: dict[int, Observation] = {}
-        matched: set[int] = set()
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            if scores[row, column] >= MIN_SIMILARITY:
-                self._tracks[row].add(people[column], time)
-                found[self._tracks[row].track_id] = people[column]
-                matched.add(column)
-        for column, person in enumerate(people):
-            if column not in matched:
-                found[self._next_id] = person
-                self._tracks.append(_Track(self._next_id, person, time, np.zeros(2)))
-                self._next_id += 1
+        new = dict(enumerate(people))
+        for row, column in zip(*linear_sum_assignment(alike, maximize=True), strict=True):
+            if alike[row, column] >= MIN_SIMILARITY:
+                track, person = self._tracks[row], new.pop(column)
+                track.add(person, time)
+                found[track.track_id] = person
+        for person in new.values():
+            self._tracks.append(_Track(self._next_id, person, time, person_id=person.person_id))
+            found[self._next_id] = person
+            self._next_id += 1
         return found
+
+    def _in_picture(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Those who have not left the picture."""
+        if self._image_size is None:
+            return list(observations)
+        there = []
+        for person in observations:
+            if not has_left(person.keypoints, self._image_size):
+                there.append(person)
+                continue
+            # The detector may go on to follow what is seen in their place.
+            for track in self._tracks:
+                if track.person_id == person.person_id:
+                    track.person_id = None
+        return there
 
 
 def without_duplicates(observations: Sequence[Observation]) -> list[Observation]:
     """Drop observations of a person who is there already with more confidence."""
     kept: list[Observation] = []
     for person in sorted(observations, key=lambda o: -float(o.confidence.mean())):
-        if all(similarity(person, other) < DUPLICATE_SIMILARITY for other in kept):
+        if (similarities([person], kept) < DUPLICATE_SIMILARITY).all():
             kept.append(person)
     return kept

@@ -42,7 +42,7 @@ from gridpose.lifting.temporal_benchmark import (
     measure_sequences,
     read_sequences,
 )
-from gridpose.pipeline.lifting_stage import stages
+from gridpose.pipeline.lifting_stage import lifting_stages
 from gridpose.pipeline.smoothing import Smoothing
 from gridpose.pipeline.timeline import steadied
 from gridpose.pipeline.tracking import Observation
@@ -103,20 +103,20 @@ def as_in_video(lifter: Lifter, repair: bool, smoothing: Smoothing) -> LiftSeque
         keypoints: FloatArray, image_size: AnyArray, confidence: FloatArray, fps: float
     ) -> FloatArray:
         width, height = (int(side) for side in image_size)
-        chain = stages(lifter, (width, height), None, fps, repair, smoothing)
+        stage, lifting = lifting_stages(lifter, (width, height), None, fps, repair, smoothing)
         poses: list[FloatArray] = []
 
         def take(at_end: bool) -> None:
-            for people in chain.mender.finished(at_end):
-                chain.lifting.add(people)
-            poses.extend(frame.steady[1] for frame in chain.lifting.finished(at_end))
+            for people in stage.finished(at_end):
+                lifting.add(people)
+            poses.extend(people[1].steady for people in lifting.finished(at_end))
 
         for points, sure in zip(keypoints, confidence, strict=True):
             box = np.concatenate((points.min(0), points.max(0)))
-            chain.mender.add({1: Observation(box, points, sure)})
+            stage.add({1: Observation(box, points, sure)})
             take(at_end=False)
         take(at_end=True)
-        return steadied(np.stack(poses), fps, smoothing, chain.mends_poses)
+        return steadied(np.stack(poses), fps, smoothing, repair and not lifter.sees_time)
 
     return lift
 

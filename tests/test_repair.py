@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridpose.core import MIRRORED, Repair
-from gridpose.pipeline.mender import CHUNK, Mender
 from gridpose.pipeline.repair import (
     ARMS,
+    CHUNK,
     LEGS,
+    KeypointRepair,
     filled,
     outliers,
     person_size,
@@ -131,27 +132,27 @@ def observation(keypoints):
     return Observation(box, keypoints, np.full(17, 0.8, np.float32))
 
 
-def mend(frames, **options):
+def repair(frames, **options):
     """Frames are (17, 2) px or None where the person is not seen."""
-    mender = Mender(FPS, **options)
+    stage = KeypointRepair(FPS, **options)
     out = []
-    for frame in frames:
-        mender.add({} if frame is None else {5: observation(frame)})
-        out.extend(mender.finished())
-        assert len(out) <= mender._known
+    for number, frame in enumerate(frames):
+        stage.add({} if frame is None else {5: observation(frame)})
+        out.extend(stage.finished())
+        assert len(out) <= number + 1
     waiting = len(frames) - len(out)
-    assert waiting <= mender.look_ahead + CHUNK
-    return out + list(mender.finished(at_end=True))
+    assert waiting <= stage.look_ahead + CHUNK
+    return [people.get(5) for people in out + list(stage.finished(at_end=True))]
 
 
 def test_clean_people_pass_unchanged():
     keypoints = walk(200)
-    out = mend(list(keypoints))
+    out = repair(list(keypoints))
     assert len(out) == 200
-    for frame, people in enumerate(out):
-        np.testing.assert_array_equal(people[5].observation.keypoints, keypoints[frame])
-        assert not people[5].observation.repaired.any()
-        assert people[5].observation.confidence.min() == np.float32(0.8)
+    for frame, person in enumerate(out):
+        np.testing.assert_array_equal(person.keypoints, keypoints[frame])
+        assert not person.repaired.any()
+        assert person.confidence.min() == np.float32(0.8)
 
 
 def test_streaming_finds_what_the_whole_clip_shows():
@@ -161,17 +162,17 @@ def test_streaming_finds_what_the_whole_clip_shows():
     frames = list(wrong)
     for frame in range(60, 66):
         frames[frame] = None
-    out = mend(frames)
-    flags = np.stack([people[5].observation.repaired for people in out])
+    out = repair(frames)
+    flags = np.stack([person.repaired for person in out])
     assert np.flatnonzero((flags & Repair.EXCHANGED).any(1)).tolist() == list(range(90, 103))
     assert np.flatnonzero((flags & Repair.FILLED).all(1)).tolist() == list(range(60, 66))
     assert flags[150, 13] == Repair.FILLED
-    mended = np.stack([people[5].observation.keypoints for people in out])
+    mended = np.stack([person.keypoints for person in out])
     assert np.abs(mended - keypoints).max() < 0.05 * person_size(keypoints)
     np.testing.assert_array_equal(mended[90:103], keypoints[90:103])
-    assert not out[62][5].observation.seen
-    assert out[62][5].observation.confidence.max() < 0.5
-    box = out[62][5].observation.bbox
+    assert not out[62].seen
+    assert out[62].confidence.max() < 0.5
+    box = out[62].bbox
     assert box[0] == pytest.approx(keypoints[62, :, 0].min(), abs=10)
 
 
@@ -180,26 +181,27 @@ def test_long_absence_is_absence():
     frames = list(keypoints)
     for frame in range(60, 100):
         frames[frame] = None
-    out = mend(frames)
-    assert [bool(people) for people in out] == [not 60 <= frame < 100 for frame in range(200)]
+    out = repair(frames)
+    assert [person is not None for person in out] == [not 60 <= frame < 100 for frame in range(200)]
 
 
 def test_without_repair_and_smoothing_nothing_waits_or_changes():
-    mender = Mender(FPS, "none", "none")
+    stage = KeypointRepair(FPS, "nothing", "none")
     wrong = exchanged(walk(40), range(20, 25), LEGS)
     out = []
     for keypoints in wrong:
-        mender.add({1: observation(keypoints)})
-        out.extend(mender.finished())
+        stage.add({1: observation(keypoints)})
+        out.extend(stage.finished())
     assert len(out) == 40
-    np.testing.assert_array_equal(np.stack([people[1].steady for people in out]), wrong)
+    np.testing.assert_array_equal(np.stack([people[1].keypoints for people in out]), wrong)
+    assert all(people[1].smoothed is None for people in out)
 
 
 @pytest.mark.parametrize("smoothing", ["savgol", "one-euro", "butterworth"])
 def test_steady_keypoints_are_smooth(smoothing):
     noisy = walk(120, noise=3.0)
-    out = mend(list(noisy), smoothing=smoothing)
-    steady = np.stack([people[5].steady for people in out])
+    out = repair(list(noisy), smoothing=smoothing)
+    steady = np.stack([person.smoothed for person in out])
 
     def jitter(points):
         return np.linalg.norm(np.diff(points, 2, axis=0), axis=-1).mean()

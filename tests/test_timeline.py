@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from gridpose.pipeline.lifting_stage import Lifted
 from gridpose.pipeline.timeline import MIN_OBSERVATIONS, Timeline
 from gridpose.pipeline.tracking import Observation
 
@@ -15,12 +16,16 @@ def seen(x=400.0, scale=200.0):
     return Observation(bbox, keypoints, np.ones(17, np.float32))
 
 
+def lifted(people):
+    return {track_id: Lifted(observation, POSE, POSE) for track_id, observation in people.items()}
+
+
 def run(frames, **options):
-    """Track ids per frame; ``frames`` are dicts of observations by track id."""
+    """People of each frame; ``frames`` are dicts of observations by track id."""
     timeline = Timeline(30.0, SIZE, **options)
     finished = []
     for frame in frames:
-        timeline.add(frame, dict.fromkeys(frame, POSE))
+        timeline.add(lifted(frame))
         finished.extend(timeline.finished())
     finished.extend(timeline.finished(at_end=True))
     return finished
@@ -40,7 +45,7 @@ def test_frames_come_out_while_others_go_in():
     timeline = Timeline(30.0, SIZE)
     out = 0
     for _ in range(200):
-        timeline.add({1: seen()}, {1: POSE})
+        timeline.add(lifted({1: seen()}))
         out += len(list(timeline.finished()))
     assert 200 - out <= timeline.look_ahead + 12
 
@@ -104,8 +109,8 @@ def test_two_people_of_like_size_do_not_take_turns():
 def test_memory_is_bounded():
     timeline = Timeline(30.0, SIZE)
     for number in range(2000):
-        timeline.add({1 + number // 100: seen()}, {1 + number // 100: POSE})
+        timeline.add(lifted({1 + number // 100: seen()}))
         list(timeline.finished())
-    kept = sum(len(history.observations) for history in timeline._histories.values())
-    assert kept < 4 * timeline.look_ahead
-    assert len(timeline._histories) < 4
+    window = timeline._window
+    assert window.known - window.first < 4 * timeline.look_ahead
+    assert len(timeline._known) < 4

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from test_exports import MOCAP
 from test_world import standing_pose
 
+from gridpose.pipeline.lifting_stage import Lifted
 from gridpose.pipeline.timeline import Timeline
 from gridpose.pipeline.tracking import Observation
 from gridpose.pipeline.trajectory import hip_positions, steady_path
@@ -77,7 +78,7 @@ def run(observations, pose, **options):
     timeline = Timeline(FPS, SIZE, **options)
     people = []
     for observation in observations:
-        timeline.add({4: observation}, {4: pose})
+        timeline.add({4: Lifted(observation, pose, pose)})
         people += timeline.finished()
     people += timeline.finished(at_end=True)
     return np.stack([person.pose_world for (person,) in people])
@@ -119,7 +120,7 @@ def test_people_keep_their_places_to_each_other():
     people = []
     for frame, observation in enumerate(observations):
         second = Observation(observation.bbox, other[frame], observation.confidence)
-        timeline.add({1: observation, 2: second}, {1: pose, 2: pose})
+        timeline.add({1: Lifted(observation, pose, pose), 2: Lifted(second, pose, pose)})
         people += timeline.finished()
     people += timeline.finished(at_end=True)
     first, second = (person.pose_world[0, :2] for person in people[0])

@@ -18,7 +18,7 @@ import numpy as np
 from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray, UsageError
 from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork
 from gridpose.detectors.blazepose.person_detector import FoundPeople, PersonDetector, Tile
-from gridpose.detectors.blazepose.regions import Regions, differ
+from gridpose.detectors.blazepose.regions import Regions, differ, joined
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import (
     PersonBoxes,
@@ -162,16 +162,14 @@ class BlazePosePersons:
         """(C,): which doubtful candidates one sees from close by as well."""
         height, width = frame.shape[:2]
         confirmed = np.zeros(len(found.doubtful), np.bool_)
-        which = np.flatnonzero(found.doubtful)
-        tiles: list[Tile] = []
-        for index in which:
-            x, y = found.regions.centers[index]
-            half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[index]
-            low = max(int(x - half), 0), max(int(y - half), 0)
-            tiles.append((*low, min(int(x + half) + 1, width), min(int(y + half) + 1, height)))
-        inside = [k for k, (x0, y0, x1, y1) in enumerate(tiles) if x1 > x0 and y1 > y0]
-        seen = self._detector.find(frame, [tiles[k] for k in inside])
-        for index, people in zip(which[inside], seen, strict=True):
+        half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[:, None]
+        low = np.maximum((found.regions.centers - half).astype(int), 0)
+        high = np.minimum((found.regions.centers + half).astype(int) + 1, (width, height))
+        which = np.flatnonzero(found.doubtful & (high > low).all(1))
+        tiles = [
+            (int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in np.hstack((low, high))[which]
+        ]
+        for index, people in zip(which, self._detector.find(frame, tiles), strict=True):
             confirmed[index] = _alike(found.regions[np.array([index])], people.regions).any()
         return confirmed
 
@@ -205,11 +203,7 @@ class Candidates:
 
 def candidates(found: Sequence[FoundPeople]) -> Candidates:
     """What several tiles show, once each; what has most support comes first."""
-    regions = Regions(
-        np.concatenate([people.regions.centers for people in found]),
-        np.concatenate([people.regions.sides for people in found]),
-        np.concatenate([people.regions.angles for people in found]),
-    )
+    regions = joined([people.regions for people in found])
     scores = np.concatenate([people.scores for people in found]).astype(np.float64)
     tile = np.repeat(np.arange(len(found)), [len(people.scores) for people in found])
     alike = _alike(regions, regions)

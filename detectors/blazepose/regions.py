@@ -83,6 +83,15 @@ class Regions:
         return np.asarray(placed, np.float32)
 
 
+def joined(regions: Sequence[Regions]) -> Regions:
+    """All of them, in order; there must be at least one."""
+    return Regions(
+        np.concatenate([one.centers for one in regions]),
+        np.concatenate([one.sides for one in regions]),
+        np.concatenate([one.angles for one in regions]),
+    )
+
+
 def differ(
     one: Regions, other: Regions, shift: float, scale: float, turn: float
 ) -> NDArray[np.bool_]:
