@@ -53,7 +53,7 @@ def why_torch(wanted: EngineName | None) -> str:
         return "asked for"
     if not is_installed():
         if wanted == "openvino":
-            raise MissingError(f"--engine-cpu openvino: OpenVINO is not installed; {INSTALL}")
+            raise MissingError(f"`engine_cpu=openvino`: OpenVINO is not installed; {INSTALL}")
         return "OpenVINO is not installed"
     return ""
 

@@ -1,10 +1,13 @@
-"""Options of detectors, apart from the detectors, which are slow to import."""
+"""How HRNet is run and whether it can be, apart from the network, which is slow to import."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from gridpose.detectors.registry import MODELS, is_present
 
 EngineName = Literal["openvino", "torch"]
 
@@ -31,3 +34,18 @@ class HRNetOptions:
     flip_test: bool = False
     compiled: bool = False
     engine_cpu: EngineName | None = None
+
+
+def weights_at_hand() -> str | None:
+    """The best registered weights that are in the cache."""
+    at_hand = (m.name for m in MODELS.values() if m.is_top_down and is_present(m))
+    return next(at_hand, None)
+
+
+def why_unusable() -> str:
+    """Why HRNet cannot run without further ado; empty when it can be tried."""
+    if find_spec("mmpose") is None:
+        return "mmpose is not installed"
+    if weights_at_hand() is None:
+        return "no HRNet weights are there; gridpose models download hrnet-w48-coco fetches some"
+    return ""

@@ -116,7 +116,7 @@ def fit(weights: PoseWeights, model: nn.Module, name: str) -> None:
     if found := [f"{what} {_some(keys)}" for what, keys in faults.items() if keys]:
         raise InputError(
             f"{weights.file}: its weights do not fit the network {name}: {'; '.join(found)}; "
-            "--detector-config names another network"
+            "`config` names another network"
         )
     model.load_state_dict(state)
 

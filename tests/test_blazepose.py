@@ -99,7 +99,7 @@ def test_without_the_best_network_the_next_one_runs_and_says_so(bare):
 )
 @pytest.mark.parametrize("name", ["auto", "blazepose"])
 def test_the_most_accurate_network_is_the_default(name, monkeypatch):
-    monkeypatch.setattr("gridpose.detectors.hrnet_presence.why_unusable", lambda: "no weights")
+    monkeypatch.setattr("gridpose.detectors.options.why_unusable", lambda: "no weights")
     with load_detector(name) as detector:
         assert detector.name == "blazepose"
         assert detector.convention is BLAZEPOSE_33

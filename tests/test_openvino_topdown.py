@@ -402,7 +402,7 @@ class TestChoice:
 
         with load_hrnet(weights(compiled=True), device="cpu", precision="fp32") as detector:
             (notice,) = detector.notices
-            assert notice.startswith("--compile is for torch")
+            assert notice.startswith("`compiled` is for torch")
         assert not asked
         with load_hrnet(weights(compiled=True, engine_cpu="torch"), device="cpu") as detector:
             assert detector.notices == []
