@@ -298,21 +298,6 @@ def test_on_a_gpu_crops_go_through_pinned_memory(monkeypatch):
     assert asked == given == [torch.float16]  # the weights themselves, not autocast's copies
 
 
-def test_crops_cut_on_the_device_give_the_same_keypoints(tmp_path):
-    config = read_config(small_config_file(tmp_path))
-    model = random_model(config)
-    frames = [blurred_noise(0), blurred_noise(1)]
-    boxes = np.array([[20, 30, 150, 200], [-40, -10, 90, 120], [60, 60, 300, 280]], np.float32)
-    answers = [
-        TopDownNetwork(
-            config, copy.deepcopy(model), CPU, batch_size=2, cut_on_device=on_device
-        ).keypoints(frames, [0, 1, 0], boxes)
-        for on_device in (False, True)
-    ]
-    for here, there in zip(*answers, strict=True):
-        np.testing.assert_allclose(there, here, rtol=0, atol=0.05)
-
-
 def test_padded_recordings_give_the_same_keypoints(tmp_path, monkeypatch):
     """With a stand-in for the graph: what batches of other sizes leave behind is not seen."""
 
