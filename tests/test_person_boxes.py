@@ -14,7 +14,13 @@ from typer.testing import CliRunner
 from gridpose.core import UsageError
 from gridpose.detectors import mmdet_boxes
 from gridpose.detectors.blazepose.detector import load_persons
-from gridpose.detectors.blazepose.finder import LEVELS, body_box, candidates, search_tiles
+from gridpose.detectors.blazepose.finder import (
+    LEVELS,
+    BlazePosePersons,
+    body_box,
+    candidates,
+    search_tiles,
+)
 from gridpose.detectors.blazepose.person_detector import FoundPeople
 from gridpose.detectors.blazepose.regions import Regions
 from gridpose.detectors.conventions import BLAZEPOSE_33
@@ -171,7 +177,6 @@ def shown(*regions, scores=None):
     places = np.array(regions, float).reshape(-1, 4)
     return FoundPeople(
         Regions(places[:, :2], places[:, 2], np.radians(places[:, 3])),
-        np.zeros((len(places), 4), np.float32),
         np.array(scores or [0.5] * len(places), np.float32),
     )
 
@@ -235,22 +240,21 @@ def test_the_crown_is_where_the_head_is():
 
 
 def test_a_finder_is_loaded_by_name():
-    with load_person_finder("full-frame") as full:
-        assert (full.name, full.weights_sha256, full.reason) == ("full-frame", "", "asked for")
-    with load_person_finder("blazepose") as blazepose:
-        assert (blazepose.name, len(blazepose.weights_sha256)) == ("blazepose", 64)
-        assert blazepose.reason == "asked for"
+    for name in ("full-frame", "blazepose"):
+        with load_person_finder(name) as finder:
+            assert finder.name == name
 
 
-def test_auto_says_why_it_is_blazepose(monkeypatch, tmp_path):
+def test_auto_is_blazepose_without_mmdet_or_its_weights(monkeypatch, tmp_path):
+    monkeypatch.setattr("gridpose.detectors.blazepose.detector.load_persons", lambda _: "them")
     monkeypatch.setattr(mmdet_boxes, "find_spec", lambda name: None)
-    with load_person_finder() as chosen:
-        assert (chosen.name, chosen.reason) == ("blazepose", "mmdet is not installed")
+    assert mmdet_boxes.why_unusable() == "mmdet is not installed"
+    assert load_person_finder() == "them"
     monkeypatch.setattr(mmdet_boxes, "find_spec", lambda name: object())
     missing = tmp_path / "none.pth"
-    with load_person_finder(weights=missing) as chosen:
-        assert chosen.name == "blazepose"
-        assert str(missing) in chosen.reason
+    monkeypatch.setattr(mmdet_boxes, "default_weights", lambda: missing)
+    assert str(missing) in mmdet_boxes.why_unusable()
+    assert load_person_finder() == "them"
 
 
 def test_unknown_names_levels_and_counts_are_refused():
@@ -259,7 +263,7 @@ def test_unknown_names_levels_and_counts_are_refused():
     with pytest.raises(UsageError, match="max_persons is 0"):
         load_person_finder("full-frame", max_persons=0)
     with pytest.raises(UsageError, match="not 4"):
-        load_persons(levels=4)
+        BlazePosePersons(None, None, levels=4)
 
 
 def test_importing_finders_imports_no_network():

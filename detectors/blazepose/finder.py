@@ -10,18 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
 import numpy as np
 
 from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray, UsageError
 from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork
-from gridpose.detectors.blazepose.person_detector import FoundPeople, PersonDetector, Tile
+from gridpose.detectors.blazepose.person_detector import (
+    FoundPeople,
+    PersonDetector,
+    Tile,
+    square_tile,
+)
 from gridpose.detectors.blazepose.regions import Regions, differ
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import (
     PersonBoxes,
+    PersonFinder,
     non_maximum_suppression,
     overlaps,
     person_boxes,
@@ -94,7 +99,7 @@ def search_tiles(width: int, height: int, levels: int) -> list[Tile]:
     return list(dict.fromkeys(tiles))
 
 
-class BlazePosePersons:
+class BlazePosePersons(PersonFinder):
     """People whom BlazePose finds in a frame and its tiles.
 
     Args:
@@ -103,8 +108,6 @@ class BlazePosePersons:
         max_persons: of more people in a frame the largest are taken.
         levels: 1 searches the whole frame, 2 also tiles as high as the frame, 3 also tiles two
             thirds as high. Each finds smaller people, and takes longer.
-        weights_sha256: of the networks.
-        reason: see :class:`PersonFinder`.
 
     Raises:
         UsageError: there is no such level.
@@ -118,13 +121,9 @@ class BlazePosePersons:
         network: LandmarkNetwork,
         max_persons: int = 6,
         levels: int = 3,
-        *,
-        weights_sha256: str = "",
-        reason: str = "asked for",
     ) -> None:
         if levels not in LEVELS:
             raise UsageError(f"search levels are {LEVELS}, not {levels}")
-        self.reason, self.weights_sha256 = reason, weights_sha256
         self._max_persons, self._levels = max_persons, levels
         self._detector, self._network = detector, network
 
@@ -160,31 +159,17 @@ class BlazePosePersons:
 
     def _confirmed(self, frame: ImageArray, found: Candidates) -> BoolArray:
         """(C,): which doubtful candidates one sees from close by as well."""
-        height, width = frame.shape[:2]
         confirmed = np.zeros(len(found.doubtful), np.bool_)
-        which = np.flatnonzero(found.doubtful)
-        tiles: list[Tile] = []
-        for index in which:
-            x, y = found.regions.centers[index]
+        tiles: dict[int, Tile] = {}
+        for index in np.flatnonzero(found.doubtful).tolist():
             half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[index]
-            low = max(int(x - half), 0), max(int(y - half), 0)
-            tiles.append((*low, min(int(x + half) + 1, width), min(int(y + half) + 1, height)))
-        inside = [k for k, (x0, y0, x1, y1) in enumerate(tiles) if x1 > x0 and y1 > y0]
-        seen = self._detector.find(frame, [tiles[k] for k in inside])
-        for index, people in zip(which[inside], seen, strict=True):
+            tile = square_tile(found.regions.centers[index], half, frame)
+            if tile is not None:
+                tiles[index] = tile
+        seen = self._detector.find(frame, list(tiles.values()))
+        for index, people in zip(tiles, seen, strict=True):
             confirmed[index] = _alike(found.regions[np.array([index])], people.regions).any()
         return confirmed
-
-    def __enter__(self) -> BlazePosePersons:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to free."""
 
 
 @dataclass(frozen=True)
@@ -205,11 +190,7 @@ class Candidates:
 
 def candidates(found: Sequence[FoundPeople]) -> Candidates:
     """What several tiles show, once each; what has most support comes first."""
-    regions = Regions(
-        np.concatenate([people.regions.centers for people in found]),
-        np.concatenate([people.regions.sides for people in found]),
-        np.concatenate([people.regions.angles for people in found]),
-    )
+    regions = Regions.joined([people.regions for people in found])
     scores = np.concatenate([people.scores for people in found]).astype(np.float64)
     tile = np.repeat(np.arange(len(found)), [len(people.scores) for people in found])
     alike = _alike(regions, regions)
