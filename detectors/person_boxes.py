@@ -141,6 +141,6 @@ def load_person_finder(
 
     if name == "mmdet" or (name == "auto" and not why_unusable()):
         return MmdetPersons(device=device, max_persons=max_persons)
-    from gridpose.detectors.blazepose.detector import load_persons
+    from gridpose.detectors.blazepose.finder import load_persons
 
     return load_persons(max_persons)

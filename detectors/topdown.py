@@ -80,21 +80,19 @@ class TopDownNetwork:
             # It folds each convolution with the next normalisation by the order of their names,
             # which is right here and need not be elsewhere.
             model = import_mmpose("mmcv.cnn").fuse_conv_bn(model)
-        self._decoder: Decoder | None = decode_finer
-        if not config.finer_maps:
-            self._decoder = decoder_for(model.head.decoder)  # type: ignore[union-attr]
-        # Faster on both kinds of device; mmpose's own decoding cannot take it.
-        layout = torch.channels_last if self._decoder is not None else torch.contiguous_format
-        self._layout = layout
-        # Autocast would cast all weights for every batch.
-        casts = device.type == "cuda" and precision != "fp32" and self._decoder is not None
-        self._dtype = AUTOCAST[precision] if casts else torch.float32
-        self._model: Any = model
-        self._model.to(device, dtype=self._dtype, memory_format=layout)  # type: ignore[call-overload]
         self._head: Any = model.head
+        self._decoder: Decoder | None = (
+            decode_finer if config.finer_maps else decoder_for(self._head.decoder)
+        )
+        self._layout, self._dtype = torch.contiguous_format, torch.float32
+        if self._decoder is not None:  # mmpose's own decoding can take neither
+            self._layout = torch.channels_last  # faster on both kinds of device
+            if device.type == "cuda" and precision != "fp32":
+                self._dtype = AUTOCAST[precision]  # autocast would cast weights for every batch
+        model.to(device, dtype=self._dtype, memory_format=self._layout)  # type: ignore[call-overload]
         # What mmpose's decoding makes the answer of.
-        self._features: Any = self._model.extract_feat
-        self.whole: nn.Module = _HeatmapNetwork(self._model).eval()
+        self._features: Any = model.extract_feat
+        self.whole: nn.Module = _HeatmapNetwork(model).eval()
         """Normalised crops (N, 3, H, W) to what the head yields."""
         self._network: Any = torch.compile(self.whole, dynamic=True) if compiled else self.whole
         self._look: Call = self._seen
@@ -114,7 +112,7 @@ class TopDownNetwork:
         other._head = copy.copy(self._head)
         other._head.forward = lambda answer: answer
         other._layout, other._precision = torch.contiguous_format, "fp32"
-        del other.whole, other._model  # torch's weights
+        del other.whole  # torch's weights
         return other
 
     def keypoints(
@@ -186,10 +184,7 @@ class TopDownNetwork:
     def _decoded(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K, 2) px in the crops, float64, and (N, K) scores."""
         if self._decoder is None:
-            with warnings.catch_warnings():
-                # mmpose's use of torch.cuda.amp.autocast is nothing that a user can mend.
-                warnings.simplefilter("ignore", FutureWarning)
-                return self._decoded_by_mmpose(crops)
+            return self._decoded_by_mmpose(crops)
         maps = _last(self._network(crops)).float()
         if self._flip_test:
             mirrored = _last(self._network(crops.flip(-1))).float()
@@ -212,7 +207,10 @@ class TopDownNetwork:
             }
         )
         settings = {**self._test_cfg, "flip_test": self._flip_test, "output_heatmaps": False}
-        people = self._head.predict(features, [sample] * len(crops), settings)
+        with warnings.catch_warnings():
+            # mmpose's use of torch.cuda.amp.autocast is nothing that a user can mend.
+            warnings.simplefilter("ignore", FutureWarning)
+            people = self._head.predict(features, [sample] * len(crops), settings)
         places = np.concatenate([person.keypoints for person in people]).astype(np.float64)
         scores = np.concatenate([person.keypoint_scores for person in people])
         return torch.from_numpy(places), torch.from_numpy(scores)

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from gridpose.core import UsageError
 from gridpose.detectors import mmdet_boxes
-from gridpose.detectors.blazepose.detector import load_persons
 from gridpose.detectors.blazepose.finder import (
     LEVELS,
     BlazePosePersons,
     body_box,
     candidates,
+    load_persons,
     search_tiles,
 )
 from gridpose.detectors.blazepose.person_detector import FoundPeople
@@ -246,7 +246,7 @@ def test_a_finder_is_loaded_by_name():
 
 
 def test_auto_is_blazepose_without_mmdet_or_its_weights(monkeypatch, tmp_path):
-    monkeypatch.setattr("gridpose.detectors.blazepose.detector.load_persons", lambda _: "them")
+    monkeypatch.setattr("gridpose.detectors.blazepose.finder.load_persons", lambda _: "them")
     monkeypatch.setattr(mmdet_boxes, "find_spec", lambda name: None)
     assert mmdet_boxes.why_unusable() == "mmdet is not installed"
     assert load_person_finder() == "them"

@@ -24,6 +24,8 @@ from gridpose.detectors.topdown import TopDownNetwork
 
 pytest.importorskip("mmpose", reason="needs mmpose")
 
+torch.set_num_threads(1)  # threads only wait for each other on networks this small
+
 CPU = torch.device("cpu")
 HEATMAPS = [
     "td-hm_hrnet-w32_8xb64-210e_coco-256x192",

@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from gridpose.core import BoolArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.finder import BlazePosePersons
 from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork, Landmarks
-from gridpose.detectors.blazepose.person_detector import PersonDetector, square_tile
+from gridpose.detectors.blazepose.person_detector import (
+    PersonDetector,
+    load_person_detector,
+    square_tile,
+)
 from gridpose.detectors.blazepose.regions import Regions, differ
 from gridpose.detectors.blazepose.weights import (
     LANDMARKS,
@@ -28,7 +32,7 @@ from gridpose.detectors.blazepose.weights import (
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import overlaps
 from gridpose.detectors.topdown_detector import Seen, TopDownDetector
-from gridpose.openvino_engine import EnginePrecision, processor_has_bf16
+from gridpose.openvino_engine import EnginePrecision
 from gridpose.storage import sha256
 
 _MIN_PRESENCE: Final = 0.3
@@ -107,23 +111,6 @@ def _contained(boxes: FloatArray, seen: Landmarks) -> BoolArray:
     return np.asarray(overlaps(boxes, extents)[1].diagonal() >= _MIN_CONTAINED)
 
 
-def _person_detector() -> PersonDetector:
-    # It only says where to look first.
-    precision: EnginePrecision = "bf16" if processor_has_bf16() else "fp32"
-    return PersonDetector(network_file(PERSON_DETECTOR), precision=precision)
-
-
-def load_persons(max_persons: int = 6, levels: int = 3) -> BlazePosePersons:
-    """BlazePose as a finder of persons for other networks.
-
-    Raises:
-        MissingError: OpenVINO or a network is missing.
-    """
-    detector = _person_detector()
-    network = LandmarkNetwork(network_file(LANDMARKS[best_size()]))
-    return BlazePosePersons(detector, network, max_persons, levels)
-
-
 def load_blazepose(
     size: Size | None = None,
     max_persons: int = 6,
@@ -150,7 +137,7 @@ def load_blazepose(
             f"BlazePose runs as {chosen}: the more accurate network heavy did not come with "
             f"this installation; gridpose models download {LANDMARKS['heavy'].name}"
         )
-    detector = _person_detector()
+    detector = load_person_detector()
     network = LandmarkNetwork(network_file(LANDMARKS[chosen]), precision)
     return TopDownDetector(
         "blazepose" if chosen == "heavy" else f"blazepose-{chosen}",

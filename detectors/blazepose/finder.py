@@ -20,9 +20,11 @@ from gridpose.detectors.blazepose.person_detector import (
     FoundPeople,
     PersonDetector,
     Tile,
+    load_person_detector,
     square_tile,
 )
 from gridpose.detectors.blazepose.regions import Regions, differ
+from gridpose.detectors.blazepose.weights import LANDMARKS, best_size, network_file
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import (
     PersonBoxes,
@@ -36,7 +38,8 @@ LEVELS: Final = (1, 2, 3)
 
 # Sides of the square tiles of levels 2 and 3 as shares of the frame's shorter side, and how much
 # neighbouring tiles overlap at least.
-_TILE_LEVELS: Final = ((1.0, 0.5), (2 / 3, 0.5))
+_TILE_SHARES: Final = (1.0, 2 / 3)
+_TILE_OVERLAP: Final = 0.5
 _SMALLEST_TILE: Final = 96
 
 # Shift, scale and turn up to which two tiles are thought to show the same person.
@@ -74,10 +77,10 @@ def body_box(keypoints: FloatArray) -> FloatArray:
     return np.concatenate((low - margin, high + margin), dtype=np.float32)
 
 
-def _starts(length: int, side: int, overlap: float) -> list[int]:
+def _starts(length: int, side: int) -> list[int]:
     if side >= length:
         return [0]
-    count = math.ceil((length - side) / (side * (1 - overlap)) - 1e-9) + 1
+    count = math.ceil((length - side) / (side * (1 - _TILE_OVERLAP)) - 1e-9) + 1
     return [round(start) for start in np.linspace(0, length - side, count)]
 
 
@@ -87,14 +90,14 @@ def search_tiles(width: int, height: int, levels: int) -> list[Tile]:
     Tiles of a level cover the frame; levels whose tiles would be tiny are left out.
     """
     tiles: list[Tile] = [(0, 0, width, height)]
-    for share, overlap in _TILE_LEVELS[: levels - 1]:
+    for share in _TILE_SHARES[: levels - 1]:
         side = round(share * min(width, height))
         if side < min(_SMALLEST_TILE, width, height) or side < 1:
             continue
         tiles += [
             (x, y, min(x + side, width), min(y + side, height))
-            for y in _starts(height, side, overlap)
-            for x in _starts(width, side, overlap)
+            for y in _starts(height, side)
+            for x in _starts(width, side)
         ]
     return list(dict.fromkeys(tiles))
 
@@ -216,3 +219,14 @@ def _alike(one: Regions, other: Regions) -> BoolArray:
     columns = np.tile(np.arange(len(other)), len(one))
     apart = differ(one[rows], other[columns], *_ALIKE)
     return ~apart.reshape(len(one), len(other))
+
+
+def load_persons(max_persons: int = 6, levels: int = 3) -> BlazePosePersons:
+    """BlazePose as a finder of persons for other networks.
+
+    Raises:
+        MissingError: OpenVINO or a network is missing.
+    """
+    detector = load_person_detector()
+    network = LandmarkNetwork(network_file(LANDMARKS[best_size()]))
+    return BlazePosePersons(detector, network, max_persons, levels)

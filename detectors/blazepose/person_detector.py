@@ -17,8 +17,9 @@ import numpy as np
 
 from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
+from gridpose.detectors.blazepose.weights import PERSON_DETECTOR, network_file
 from gridpose.detectors.person_boxes import overlaps
-from gridpose.openvino_engine import Engine, EnginePrecision, Pixels
+from gridpose.openvino_engine import Engine, EnginePrecision, Pixels, processor_has_bf16
 
 SIDE: Final = 224
 _OUTPUTS: Final = ("Identity", "Identity_1")  # boxes with key points, scores
@@ -110,6 +111,18 @@ class PersonDetector:
         placed = (merged - 0.5) * side + middle
         regions = Regions.from_points(placed[:, 0], placed[:, 1])
         return FoundPeople(regions, best.astype(np.float32))
+
+
+def load_person_detector() -> PersonDetector:
+    """The one of this installation, in bfloat16 where the processor has it.
+
+    It only says where to look first.
+
+    Raises:
+        MissingError: OpenVINO or the network is missing.
+    """
+    precision: EnginePrecision = "bf16" if processor_has_bf16() else "fp32"
+    return PersonDetector(network_file(PERSON_DETECTOR), precision=precision)
 
 
 def _letterbox(frame: ImageArray, tile: Tile, out: ImageArray) -> None:
