@@ -67,27 +67,6 @@ def why_unusable() -> str:
     return "" if file.is_file() else f"mmdet's weights are missing ({file})"
 
 
-def _apis() -> Any:
-    try:
-        with _quiet():
-            return import_module("mmdet.apis")
-    except (ImportError, AssertionError) as error:  # the latter: versions do not fit
-        reason = " ".join(str(error).split())
-        raise MissingError(
-            f"person boxes from mmdet need mmdet, which cannot be imported ({reason}); {INSTALL}"
-        ) from error
-
-
-def _state_dict(weights: Path) -> dict[str, Any]:
-    from gridpose import safe_pickle
-
-    content = safe_pickle.load(weights)
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state:
-        raise InputError(f"{weights}: holds no weights of a network")
-    return state
-
-
 class MmdetPersons(PersonFinder):
     """People whom a detector of mmdet finds.
 
@@ -112,8 +91,18 @@ class MmdetPersons(PersonFinder):
         device: str = "cpu",
         max_persons: int = 6,
     ) -> None:
+        from gridpose.detectors.pose_weights import read_pose_weights
+
         self._max_persons = max_persons
-        self._apis = _apis()
+        try:
+            with _quiet():
+                self._apis: Any = import_module("mmdet.apis")
+        except (ImportError, AssertionError) as error:  # the latter: versions do not fit
+            reason = " ".join(str(error).split())
+            raise MissingError(
+                f"person boxes from mmdet need mmdet, which cannot be imported ({reason}); "
+                f"{INSTALL}"
+            ) from error
         config = config or default_config()
         if not config.is_file():
             raise MissingError(f"{config}: no such config file of mmdet")
@@ -125,7 +114,7 @@ class MmdetPersons(PersonFinder):
                     f"{WEIGHTS} fetches them"
                 )
         # The checkpoint is not mmdet's to read: torch's pickles can run code.
-        state = _state_dict(weights)
+        state = read_pose_weights(weights).state
         self._model = self._built(config, device)
         try:
             missing = self._model.load_state_dict(state, strict=False).missing_keys

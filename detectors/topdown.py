@@ -184,7 +184,10 @@ class TopDownNetwork:
     def _decoded(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K, 2) px in the crops, float64, and (N, K) scores."""
         if self._decoder is None:
-            return self._decoded_by_mmpose(crops)
+            with warnings.catch_warnings():
+                # mmpose's use of torch.cuda.amp.autocast is nothing that a user can mend.
+                warnings.simplefilter("ignore", FutureWarning)
+                return self._decoded_by_mmpose(crops)
         maps = _last(self._network(crops)).float()
         if self._flip_test:
             mirrored = _last(self._network(crops.flip(-1))).float()
@@ -207,10 +210,7 @@ class TopDownNetwork:
             }
         )
         settings = {**self._test_cfg, "flip_test": self._flip_test, "output_heatmaps": False}
-        with warnings.catch_warnings():
-            # mmpose's use of torch.cuda.amp.autocast is nothing that a user can mend.
-            warnings.simplefilter("ignore", FutureWarning)
-            people = self._head.predict(features, [sample] * len(crops), settings)
+        people = self._head.predict(features, [sample] * len(crops), settings)
         places = np.concatenate([person.keypoints for person in people]).astype(np.float64)
         scores = np.concatenate([person.keypoint_scores for person in people])
         return torch.from_numpy(places), torch.from_numpy(scores)

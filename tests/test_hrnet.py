@@ -391,7 +391,7 @@ def test_weights_that_are_not_there(home, given, kind, why):
 
 
 def test_fp16_needs_a_gpu(tmp_path):
-    with pytest.raises(UsageError, match="fp16 needs a GPU"):
+    with pytest.raises(UsageError, match="`precision=fp16` needs a GPU"):
         load_hrnet(options(weights=tmp_path / "x.pth"), device="cpu", precision="fp16")
 
 
