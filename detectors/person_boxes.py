@@ -73,7 +73,8 @@ def overlaps(first: AnyArray, second: AnyArray) -> tuple[DoubleArray, DoubleArra
     of_one, of_other = (np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (one, other))
 
     def part(whole: DoubleArray) -> DoubleArray:
-        return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+        shares = np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+        return np.asarray(shares)
 
     return part(of_one + of_other - shared), part(np.minimum(of_one, of_other))
 

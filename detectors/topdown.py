@@ -81,9 +81,9 @@ class TopDownNetwork:
             # which is right here and need not be elsewhere.
             model = import_mmpose("mmcv.cnn").fuse_conv_bn(model)
         self._head: Any = model.head
-        self._decoder: Decoder | None = (
-            decode_finer if config.finer_maps else decoder_for(self._head.decoder)
-        )
+        self._decoder: Decoder | None = decode_finer
+        if not config.finer_maps:
+            self._decoder = decoder_for(model.head.decoder)  # type: ignore[union-attr]
         self._layout, self._dtype = torch.contiguous_format, torch.float32
         if self._decoder is not None:  # mmpose's own decoding can take neither
             self._layout = torch.channels_last  # faster on both kinds of device

@@ -448,13 +448,16 @@ def test_a_video_from_end_to_end(sample_video, w32, tmp_path, invoke):
 
     assert result.exit_code == 0, result.stderr
     assert f"detector: hrnet (asked for; {W32}" in result.stderr
+    assert " on cpu (torch: asked for), persons by" in result.stderr
     assert "--detector-config overrides" in result.stderr
     summary = json.loads(result.stdout)
     assert (summary["detector"], summary["frames"]) == ("hrnet", 3)
     assert summary["tracks"] >= 1
     tracks = posefile.read_pose_file(tmp_path / "out.npz")
     assert np.isfinite(tracks.poses_3d[tracks.present]).all()
-    assert tracks.meta["options"]["hrnet"]["weights"].endswith("mine.pth")
+    options = tracks.meta["options"]["hrnet"]
+    assert options["weights"].endswith("mine.pth")
+    assert options["engine_cpu"] == "torch"
     assert len(tracks.meta["detector"]["sha256"]) == 64
 
 

@@ -19,7 +19,6 @@ from gridpose.detectors.options import HRNetOptions
 from gridpose.detectors.pose_config import packaged_config, read_config
 from gridpose.detectors.topdown import TopDownNetwork
 from gridpose.openvino_engine import processor_has_bf16
-from gridpose.pipeline.posefile import read_pose_file
 from gridpose.storage import file_sha256
 
 pytest.importorskip("mmpose", reason="needs mmpose")
@@ -423,23 +422,6 @@ class TestChoice:
         with load_hrnet(weights(compiled=True, engine_cpu="torch"), device="cpu") as detector:
             assert detector.notices == []
         assert asked
-
-
-def test_a_video_from_end_to_end(weights, lasting, monkeypatch, make_video, tmp_path, invoke):
-    """With random weights the skeletons are nonsense: what counts is that all of it runs."""
-    monkeypatch.setenv("GRIDPOSE_HOME", lasting)
-    video, given = make_video(tmp_path / "in.mp4", frames=6), weights()
-
-    result = invoke(
-        *("video", video, "-o", tmp_path / "out.mp4", "--save-poses", tmp_path / "out.npz"),
-        *("--detector", "hrnet", "--detector-weights", given.weights),
-        *("--detector-config", given.config, "--person-boxes", "full-frame"),
-        *("--device", "cpu", "--engine-cpu", "openvino", "--precision", "fp32"),
-    )
-
-    assert result.exit_code == 0, result.stderr
-    assert " on cpu (OpenVINO 2" in result.stderr
-    assert read_pose_file(tmp_path / "out.npz").meta["options"]["hrnet"]["engine_cpu"] == "openvino"
 
 
 def test_nothing_is_printed(capfd):

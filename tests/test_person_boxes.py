@@ -294,8 +294,13 @@ def pictures(script, shared):
     return script.read_truth(folder / "coco_keypoints.json", [folder])
 
 
-def test_most_people_of_real_pictures_are_found_and_nobody_else(script, finder, pictures):
-    found = finder.find([picture.image for picture in pictures])
+@pytest.fixture(scope="module")
+def found(finder, pictures):
+    """Whom the finder finds in the pictures, the last of which shows a crowd."""
+    return finder.find([picture.image for picture in pictures])
+
+
+def test_most_people_of_real_pictures_are_found_and_nobody_else(script, found, pictures):
     outcomes = [script.compare(*pair) for pair in zip(pictures, found, strict=True)]
     assert sum(outcome.people for outcome in outcomes) == 12
     assert sum(value > 0 for outcome in outcomes for value in outcome.iou) >= 9
@@ -308,30 +313,24 @@ def test_most_people_of_real_pictures_are_found_and_nobody_else(script, finder, 
         assert ((people.scores > 0) & (people.scores <= 1)).all()
 
 
-def test_tiles_find_people_whom_the_whole_frame_hides(finder, pictures):
-    crowd = pictures[-1].image
+def test_tiles_find_people_whom_the_whole_frame_hides(found, pictures):
     with load_persons(max_persons=20, levels=1) as whole:
-        (few,) = whole.find([crowd])
-    (many,) = finder.find([crowd])
+        (few,) = whole.find([pictures[-1].image])
     assert len(few.boxes) <= 2
-    assert len(many.boxes) >= 4
+    assert len(found[-1].boxes) >= 4
 
 
-def test_frames_stand_alone(finder, pictures):
-    images = [picture.image for picture in pictures]
-    forward = finder.find(images)
-    backward = finder.find(images[::-1])[::-1]
-    for one, other in zip(forward, backward, strict=True):
+def test_frames_stand_alone(finder, found, pictures):
+    backward = finder.find([picture.image for picture in pictures][::-1])[::-1]
+    for one, other in zip(found, backward, strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
         np.testing.assert_array_equal(one.scores, other.scores)
 
 
-def test_the_largest_are_taken_of_many(pictures, finder):
-    crowd = pictures[-1].image
+def test_the_largest_are_taken_of_many(found, pictures):
     with load_persons(max_persons=2) as limited:
-        (two,) = limited.find([crowd])
-    (all_of_them,) = finder.find([crowd])
-    np.testing.assert_array_equal(two.boxes, all_of_them.boxes[:2])
+        (two,) = limited.find([pictures[-1].image])
+    np.testing.assert_array_equal(two.boxes, found[-1].boxes[:2])
 
 
 def test_both_people_of_the_sample_video_are_found_and_nobody_else(script, finder, sample_video):
