@@ -67,7 +67,7 @@ def load_detector(
     reason = "asked for"
     lack = ""
     if name == "auto":
-        from gridpose.detectors.hrnet_presence import why_unusable
+        from gridpose.detectors.options import why_unusable
 
         lack = "" if given else why_unusable()
         reason = "weights are given" if given else "mmpose and its weights are there"

@@ -74,13 +74,12 @@ def variants(picture: ImageArray) -> tuple[list[ImageArray], list[int], FloatArr
     flatter = (picture * 0.5 + 90).astype(np.uint8)
     frames = [picture, np.ascontiguousarray(darker[:, ::-1]), flatter]
     height, width = picture.shape[:2]
-    whole = np.array([0, 0, width, height], np.float32)
+    middle = np.array([width, height]) / 2
     boxes = []
     for scale in (0.75, 0.9, 1.1):
         for shift in (-0.08, 0.0, 0.06):
-            middle = (whole[:2] + whole[2:]) / 2 + shift * width
-            half = (whole[2:] - whole[:2]) / 2 * scale
-            boxes.append(np.concatenate((middle - half, middle + half)))
+            moved = middle + shift * width
+            boxes.append(np.concatenate((moved - scale * middle, moved + scale * middle)))
     frame_of_box = [index for index in range(len(frames)) for _ in boxes]
     return frames, frame_of_box, np.tile(np.array(boxes, np.float32), (len(frames), 1))
 

@@ -8,36 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from gridpose.core import JOINT_NAMES, FloatArray, InputError
+from gridpose.core import JOINT_NAMES, DoubleArray, FloatArray, InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Convention:
     """A named keypoint order and how Human3.6M-17 joints follow from it.
 
     Attributes:
         name: as users write it.
         keypoints: names in order.
-        joints: for each Human3.6M-17 joint the weights of the keypoints it is made of; they sum
-            to 1.
+        matrix: (17, K) weights of the keypoints that each joint is made of; rows sum to 1.
     """
 
     name: str
     keypoints: tuple[str, ...]
-    joints: Mapping[str, Mapping[str, float]]
-
-    @cached_property
-    def matrix(self) -> FloatArray:
-        """(17, K) weights."""
-        matrix = np.zeros((len(JOINT_NAMES), len(self.keypoints)), np.float32)
-        for row, joint in enumerate(JOINT_NAMES):
-            for keypoint, weight in self.joints[joint].items():
-                matrix[row, self.keypoints.index(keypoint)] = weight
-        return matrix
+    matrix: FloatArray
 
     def to_human36m(
         self, keypoints: FloatArray, confidence: FloatArray
@@ -63,94 +52,67 @@ class Convention:
             joint_confidence.astype(np.float32),
         )
 
-
-def _mean(*names: str) -> dict[str, float]:
-    return {name: 1 / len(names) for name in names}
-
-
-def _scaled(factor: float, weights: Mapping[str, float]) -> dict[str, float]:
-    return {name: factor * weight for name, weight in weights.items()}
+    def among(self, keypoints: tuple[str, ...], name: str) -> Convention:
+        """The same joints from this convention's keypoints in another order, or with more."""
+        matrix = np.zeros((len(JOINT_NAMES), len(keypoints)), np.float32)
+        matrix[:, [keypoints.index(keypoint) for keypoint in self.keypoints]] = self.matrix
+        return Convention(name, keypoints, matrix)
 
 
-def _sum(*parts: Mapping[str, float]) -> dict[str, float]:
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
+_Points = Mapping[str, DoubleArray]
+"""For each keypoint, and places between them, their weights (K,) of a convention's keypoints."""
 
 
-_LIMBS = {name: {name: 1.0} for name in JOINT_NAMES if name.startswith(("left_", "right_"))}
-_SIDES = ("left", "right")
-_HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
-_EARS, _MOUTH = ("left_ear", "right_ear"), ("mouth_left", "mouth_right")
+def _points_of(keypoints: tuple[str, ...]) -> _Points:
+    points = dict(zip(keypoints, np.eye(len(keypoints)), strict=True))
+    for part in ("hip", "shoulder", "ear", "eye"):
+        points[f"mid_{part}"] = (points[f"left_{part}"] + points[f"right_{part}"]) / 2
+    return points
 
 
-def _pair(part: str, towards: str, shift: float, width: float) -> dict[str, dict[str, float]]:
-    """Both sides of ``part``, moved and set ``width`` times as far apart.
+def _moved(points: _Points, part: str, towards: str, shift: float, width: float) -> _Points:
+    """Both sides of ``part``, set ``width`` times as far apart and moved.
 
     They move by the share ``shift`` of the trunk, towards the middle of the pair ``towards``.
     """
-    moved = _scaled(shift, _mean(f"left_{towards}", f"right_{towards}"))
-    return {
-        f"{side}_{part}": {
-            f"{side}_{part}": (1 - shift + width) / 2,
-            f"{other}_{part}": (1 - shift - width) / 2,
-            **moved,
-        }
-        for side, other in (("left", "right"), ("right", "left"))
-    }
+    middle = (1 - shift) * points[f"mid_{part}"] + shift * points[f"mid_{towards}"]
+    half = width / 2 * (points[f"left_{part}"] - points[f"right_{part}"])
+    return {f"left_{part}": middle + half, f"right_{part}": middle - half}
 
 
-def _middle(pair: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return _scaled(1 / len(pair), _sum(*pair.values()))
-
-
-def _body(
-    hips: Mapping[str, Mapping[str, float]], shoulders: Mapping[str, Mapping[str, float]]
-) -> dict[str, Mapping[str, float]]:
-    """All joints but nose and head."""
-    pelvis = _middle(hips)
+def _matrix(points: _Points, moved: _Points, nose: DoubleArray, head: DoubleArray) -> FloatArray:
+    """(17, K) weights: hips and shoulders as ``moved``, limbs as they are, the trunk between."""
+    joints = {**points, **moved, "nose": nose, "head": head}
+    joints["hip"] = (joints["left_hip"] + joints["right_hip"]) / 2
+    neck = (joints["left_shoulder"] + joints["right_shoulder"]) / 2
     # Human3.6M's thorax lies a little above the shoulders, on the way to the ears.
-    thorax = _sum(_scaled(0.88, _middle(shoulders)), _scaled(0.12, _mean(*_EARS)))
-    return {
-        **_LIMBS,
-        **hips,
-        **shoulders,
-        "hip": pelvis,
-        "spine": _sum(_scaled(0.5, pelvis), _scaled(0.5, thorax)),
-        "thorax": thorax,
-    }
+    joints["thorax"] = 0.88 * neck + 0.12 * points["mid_ear"]
+    joints["spine"] = (joints["hip"] + joints["thorax"]) / 2
+    return np.stack([joints[name] for name in JOINT_NAMES]).astype(np.float32)
 
 
-# Annotators of COCO mark hips where bones articulate, lower and closer together than Human3.6M's
-# hip joints.
-_COCO_HIPS = _pair("hip", "shoulder", 0.08, 1.3)
-_COCO_SHOULDERS = {name: _LIMBS[name] for name in _SHOULDERS}
-
-# BlazePose's hips lie lower still and its shoulders high and far apart. Taken over from four
-# calibrated cameras, in mm and scaled to Human3.6M's limbs: shoulders 367 to 381 apart (Human3.6M:
-# 302) and the trunk from hips to shoulders 570 long (460).
-_BLAZEPOSE_HIPS = _pair("hip", "shoulder", 0.12, 1.3)
-_BLAZEPOSE_SHOULDERS = _pair("shoulder", "hip", 0.06, 0.85)
-
-HUMAN36M_17 = Convention("human3.6m-17", JOINT_NAMES, {name: {name: 1.0} for name in JOINT_NAMES})
-
-COCO_17 = Convention(
-    "coco-17",
-    (
+def _coco() -> Convention:
+    keypoints = (
         "nose", "left_eye", "right_eye", "left_ear", "right_ear",
         "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
         "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-    ),
-    {
-        **_body(_COCO_HIPS, _COCO_SHOULDERS),
+    )  # fmt: skip
+    points = _points_of(keypoints)
+    shoulders, ears = points["mid_shoulder"], points["mid_ear"]
+    matrix = _matrix(
+        points,
+        # Annotators of COCO mark hips where bones articulate, lower and closer together than
+        # Human3.6M's hip joints.
+        _moved(points, "hip", "shoulder", 0.08, 1.3),
         # Human3.6M's "nose" and "head" lie nearer to the neck than nose and crown.
-        "nose": {"nose": 0.67, **_scaled(0.33, _mean(*_SHOULDERS))},
-        "head": {**_scaled(1.08, _mean(*_EARS)), **_scaled(-0.08, _mean(*_SHOULDERS))},
-    },
-)  # fmt: skip
+        nose=0.67 * points["nose"] + 0.33 * shoulders,
+        head=1.08 * ears - 0.08 * shoulders,
+    )
+    return Convention("coco-17", keypoints, matrix)
 
-BLAZEPOSE_33 = Convention(
-    "blazepose-33",
-    (
+
+def _blazepose() -> Convention:
+    keypoints = (
         "nose", "left_eye_inner", "left_eye", "left_eye_outer",
         "right_eye_inner", "right_eye", "right_eye_outer", "left_ear", "right_ear",
         "mouth_left", "mouth_right",
@@ -158,34 +120,44 @@ BLAZEPOSE_33 = Convention(
         "left_pinky", "right_pinky", "left_index", "right_index", "left_thumb", "right_thumb",
         "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
         "left_heel", "right_heel", "left_foot_index", "right_foot_index",
-    ),
-    {
-        **_body(_BLAZEPOSE_HIPS, _BLAZEPOSE_SHOULDERS),
-        "nose": {**_scaled(0.85, _mean(*_MOUTH)), **_scaled(0.15, _mean(*_SHOULDERS))},
-        "head": {
-            **_mean(*_EARS),
-            **_scaled(0.25, _mean("left_eye", "right_eye")),
-            **_scaled(-0.25, _mean(*_MOUTH)),
-        },
-    },
-)  # fmt: skip
+    )  # fmt: skip
+    points = _points_of(keypoints)
+    mouth = (points["mouth_left"] + points["mouth_right"]) / 2
+    # BlazePose's hips lie lower still and its shoulders high and far apart. Taken over from four
+    # calibrated cameras, in mm and scaled to Human3.6M's limbs: shoulders 367 to 381 apart
+    # (Human3.6M: 302) and the trunk from hips to shoulders 570 long (460).
+    moved = {
+        **_moved(points, "hip", "shoulder", 0.12, 1.3),
+        **_moved(points, "shoulder", "hip", 0.06, 0.85),
+    }
+    matrix = _matrix(
+        points,
+        moved,
+        nose=0.85 * mouth + 0.15 * points["mid_shoulder"],
+        head=points["mid_ear"] + 0.25 * (points["mid_eye"] - mouth),
+    )
+    return Convention("blazepose-33", keypoints, matrix)
+
+
+HUMAN36M_17 = Convention("human3.6m-17", JOINT_NAMES, np.eye(len(JOINT_NAMES), dtype=np.float32))
+COCO_17 = _coco()
+BLAZEPOSE_33 = _blazepose()
 
 # Both begin with COCO's keypoints. The orders are those of mmpose 1.3 (configs/_base_/datasets:
 # halpe26.py and coco_wholebody.py), which follow the data sets: Halpe-FullBody's body and feet
 # (Fang et al., AlphaPose, TPAMI 2022) and COCO-WholeBody (Jin et al., ECCV 2020).
-HALPE_26 = Convention(
-    "halpe-26",
+HALPE_26 = COCO_17.among(
     (
         *COCO_17.keypoints, "head", "neck", "hip", "left_big_toe", "right_big_toe",
         "left_small_toe", "right_small_toe", "left_heel", "right_heel",
     ),
-    COCO_17.joints,
+    "halpe-26",
 )  # fmt: skip
 
+_SIDES = ("left", "right")
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
 
-COCO_WHOLEBODY_133 = Convention(
-    "coco-wholebody-133",
+COCO_WHOLEBODY_133 = COCO_17.among(
     (
         *COCO_17.keypoints,
         *(f"{side}_{part}" for side in _SIDES for part in ("big_toe", "small_toe", "heel")),
@@ -199,7 +171,7 @@ COCO_WHOLEBODY_133 = Convention(
             )
         ),
     ),
-    COCO_17.joints,
+    "coco-wholebody-133",
 )
 
 CONVENTIONS: Mapping[str, Convention] = {
@@ -227,7 +199,7 @@ def convention_of(keypoints: Sequence[str], source: str) -> Convention:
     if names == JOINT_NAMES:
         return HUMAN36M_17
     if sorted(names) == sorted(JOINT_NAMES):
-        return Convention("human3.6m-17 in another order", names, HUMAN36M_17.joints)
+        return HUMAN36M_17.among(names, "human3.6m-17 in another order")
     if tuple(keypoints) == COCO_17.keypoints:
         return COCO_17
     missing = [name for name in COCO_17.keypoints if name not in keypoints]
@@ -237,4 +209,4 @@ def convention_of(keypoints: Sequence[str], source: str) -> Convention:
             f"{source}: its {len(keypoints)} keypoints cannot be turned into Human3.6M's joints: "
             f"COCO's {some} are missing"
         )
-    return Convention(f"coco-17 of {len(keypoints)}", tuple(keypoints), COCO_17.joints)
+    return COCO_17.among(tuple(keypoints), f"coco-17 of {len(keypoints)}")

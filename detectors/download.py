@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import requests
 
 _BLOCK: Final = 1 << 16
-_OK, _PARTIAL, _RANGE_NOT_SATISFIABLE, _TOO_MANY = 200, 206, 416, 429
-_SERVER_ERROR: Final = 500
 _LARGEST: Final = 4 << 30
 """Bytes after which a body of unknown length is taken for endless."""
 
@@ -107,17 +106,14 @@ def alone(file: Path) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(file.with_name(f".{file.name}.lock")):
             yield
-    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
-        raise MissingError(
-            f"{file}: cannot be written ({error.strerror}); set GRIDPOSE_HOME to another folder"
-        ) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            remedy = "make room, or set GRIDPOSE_HOME to another folder; what has arrived is kept"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+            remedy = "set GRIDPOSE_HOME to another folder"
+        else:
             raise
-        raise MissingError(
-            f"{file}: cannot be written ({error.strerror}); make room, or set GRIDPOSE_HOME to "
-            "another folder; what has arrived is kept"
-        ) from error
+        raise MissingError(f"{file}: cannot be written ({error.strerror}); {remedy}") from error
 
 
 class _Fetch:
@@ -199,10 +195,7 @@ class _Fetch:
         waits = (self._patience.connect_seconds, self._patience.read_seconds)
         try:
             with requests.get(url, headers=headers, stream=True, timeout=waits) as response:
-                if response.status_code == _RANGE_NOT_SATISFIABLE and start:
-                    self._part.unlink()
-                    raise _WorthRetryingError("the server has no rest of it to send")
-                self._receive(response, self._start_of(response, start))
+                self._receive(response, start)
         except requests.Timeout as error:
             raise _WorthRetryingError("the server did not answer in time") from error
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
@@ -212,23 +205,21 @@ class _Fetch:
         except requests.RequestException as error:
             raise _WorthRetryingError(_plain(error)) from error
 
-    @staticmethod
-    def _start_of(response: requests.Response, wanted: int) -> int:
-        """From which byte on the answer is."""
-        status = response.status_code
-        if status >= _SERVER_ERROR or status == _TOO_MANY:
-            raise _WorthRetryingError(f"the server answered {status} {response.reason}")
-        if status not in (_OK, _PARTIAL):
-            raise _UselessError(f"the server answered {status} {response.reason}")
-        if status == _PARTIAL and response.headers.get("Content-Range", "").startswith(
-            f"bytes {wanted}-"
-        ):
-            return wanted
-        if status == _PARTIAL:
-            raise _UselessError("the server sent another part than was asked for")
-        return 0
-
     def _receive(self, response: requests.Response, start: int) -> None:
+        """Write the answer to a request for all bytes from ``start`` on."""
+        status, sent = response.status_code, response.headers.get("Content-Range", "")
+        answered = f"the server answered {status} {response.reason}"
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            self._part.unlink()
+            raise _WorthRetryingError("the server has no rest of it to send")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise _WorthRetryingError(answered)
+        if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            raise _UselessError(answered)
+        if status == HTTPStatus.OK:
+            start = 0  # all of it, whatever was asked for
+        elif not sent.startswith(f"bytes {start}-"):
+            raise _UselessError("the server sent another part than was asked for")
         declared = response.headers.get("Content-Length", "")
         total = start + int(declared) if declared.isdecimal() else None
         if total is not None and self._size is not None and total != self._size:
@@ -249,11 +240,8 @@ class _Fetch:
             raise _WorthRetryingError(f"the connection ended after {present} of {total} bytes")
 
 
-def _plain(error: Exception) -> str:
+def _plain(error: BaseException) -> str:
     """The innermost reason, without addresses of objects."""
-    while error.__cause__ or error.__context__:
-        inner = error.__cause__ or error.__context__
-        if not isinstance(inner, Exception):
-            break
+    while inner := error.__cause__ or error.__context__:
         error = inner
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -12,18 +12,17 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from gridpose.core import JOINT_NAMES
-
 CONFIG: Final = "hrnet-w48-evoskeleton-384x288"
 UPSAMPLING: Final = "upsample_layer"
 """How the checkpoint calls what is behind the last layer."""
-_OUTPUT_OF_JOINT: Final = (3, 12, 14, 16, 11, 13, 15, 1, 2, 0, 4, 5, 7, 9, 6, 8, 10)
 _FINER: Final = 4
 _NEAR: Final = 0.04
 
-KEYPOINTS: Final = tuple(
-    JOINT_NAMES[_OUTPUT_OF_JOINT.index(output)] for output in range(len(_OUTPUT_OF_JOINT))
-)
+KEYPOINTS: Final = (
+    "nose", "spine", "thorax", "hip", "head",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
 """Names in the order of the network's outputs."""
 
 

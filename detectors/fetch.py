@@ -35,8 +35,7 @@ def fetch(
     Raises:
         MissingError: nothing gave the right file, or it cannot be written.
     """
-    file = weights_file(model)
-    archive = model.archive
+    file, archive = weights_file(model), model.archive
     try:
         download(
             sources(model),
@@ -50,15 +49,15 @@ def fetch(
         if archive is None:
             raise
         try:
-            _from_archive(model, archive, file, on_progress, patience)
+            _from_archive(archive, model, file, on_progress, patience)
         except NowhereError as other:
             raise NowhereError(file, (*error.failures, *other.failures)) from None
     return file
 
 
 def _from_archive(
-    model: Model,
     archive: Archive,
+    model: Model,
     file: Path,
     on_progress: OnProgress | None,
     patience: Patience | None,
@@ -69,21 +68,17 @@ def _from_archive(
         NowhereError: the archive cannot be had.
         MissingError: the disk is full, or the archive holds another file.
     """
+    package = file.with_name(f".{file.name}.archive")
     with alone(file):
         if file.is_file() and file_sha256(file).startswith(model.sha256):
             return  # another process was faster
-        package = file.with_name(f".{file.name}.archive")
         download(
             (archive.url,), package, archive.sha256, on_progress=on_progress, patience=patience
         )
         try:
-            with (
-                replacing(file) as partial,
-                _member(package, archive.member) as source,
-                partial.open("wb") as target,
-            ):
-                shutil.copyfileobj(source, target)
-                target.flush()
+            with replacing(file) as partial:
+                with _member(package, archive.member) as source, partial.open("wb") as target:
+                    shutil.copyfileobj(source, target)
                 found = file_sha256(partial)
                 if not found.startswith(model.sha256):
                     raise MissingError(

@@ -34,43 +34,34 @@ def maxima(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 def refine_quarter(locations: Tensor, heatmaps: Tensor) -> Tensor:
     """Move each location a quarter of a pixel towards its higher neighbour (Newell et al. 2016)."""
     height, width = heatmaps.shape[-2:]
-    x, y = locations.long().unbind(-1)
+    at = _around(heatmaps, locations)
+    x, y = locations.unbind(-1)
     # mmpose's bounds, which leave out the first two columns and rows but the last one only.
     in_x = (x > 1) & (x < width - 1) & (y > 0)
     in_y = (y > 1) & (y < height - 1) & (x > 0)
-    across = _around(heatmaps, x, y, 1, 0) - _around(heatmaps, x, y, -1, 0)
-    along = _around(heatmaps, x, y, 0, 1) - _around(heatmaps, x, y, 0, -1)
+    across, along = at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)
     steps = torch.stack((across.sign() * in_x, along.sign() * in_y), -1)
-    return locations + 0.25 * steps
+    return locations + 0.25 * steps.to(locations.dtype)
 
 
 def refine_dark(locations: Tensor, heatmaps: Tensor, blur_kernel_size: int) -> Tensor:
     """Newton step on the blurred heatmaps' logarithm (Zhang et al. 2020, arXiv:1910.06278)."""
     height, width = heatmaps.shape[-2:]
-    logs = _blurred(heatmaps, blur_kernel_size).clamp_min(1e-10).log()
-    x, y = locations.long().unbind(-1)
-
-    def at(dx: int, dy: int) -> Tensor:
-        return _around(logs, x, y, dx, dy).double()
-
+    at = _around(_blurred(heatmaps, blur_kernel_size).clamp_min(1e-10).log(), locations)
     centre = at(0, 0)
     slope_x, slope_y = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
     bend_x = (at(2, 0) - 2 * centre + at(-2, 0)) / 4
     bend_y = (at(0, 2) - 2 * centre + at(0, -2)) / 4
     twist = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
     step = _newton_step(slope_x, slope_y, bend_x, bend_y, twist, blur_kernel_size)
+    x, y = locations.unbind(-1)
     inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
     return locations + step.where(inside[..., None], 0).to(locations.dtype)
 
 
 def refine_dark_udp(locations: Tensor, heatmaps: Tensor, blur_kernel_size: int) -> Tensor:
     """As :func:`refine_dark`, in the variant of UDP (Huang et al. 2020, arXiv:1911.07524)."""
-    logs = _blurred(heatmaps, blur_kernel_size).clamp(1e-3, 50.0).log()
-    x, y = locations.long().unbind(-1)
-
-    def at(dx: int, dy: int) -> Tensor:
-        return _around(logs, x, y, dx, dy).double()
-
+    at = _around(_blurred(heatmaps, blur_kernel_size).clamp(1e-3, 50.0).log(), locations)
     centre = at(0, 0)
     slope_x, slope_y = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
     tiny = torch.finfo(torch.float32).eps
@@ -101,11 +92,17 @@ def _newton_step(
     return step.where(bounded, 0)  # NaN is not bounded
 
 
-def _around(heatmaps: Tensor, x: Tensor, y: Tensor, dx: int, dy: int) -> Tensor:
-    """Values at (x + dx, y + dy), (N, K); beyond the border those on it."""
+def _around(heatmaps: Tensor, locations: Tensor) -> Callable[[int, int], Tensor]:
+    """Of (dx, dy) the values there from the locations, (N, K); beyond the border those on it."""
     height, width = heatmaps.shape[-2:]
-    index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
-    return heatmaps.flatten(2).gather(-1, index[..., None])[..., 0]
+    x, y = locations.long().unbind(-1)
+    values = heatmaps.flatten(2)
+
+    def at(dx: int, dy: int) -> Tensor:
+        index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
+        return values.gather(-1, index[..., None])[..., 0].double()
+
+    return at
 
 
 @lru_cache(maxsize=8)

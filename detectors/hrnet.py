@@ -9,12 +9,11 @@ from typing import Final
 from gridpose.core import MissingError, UsageError
 from gridpose.detectors import evoskeleton
 from gridpose.detectors.conventions import convention_of
-from gridpose.detectors.hrnet_presence import weights_at_hand
 from gridpose.detectors.mmpose_models import INSTALL, build_model
 from gridpose.detectors.openvino_topdown import on_openvino, why_torch
-from gridpose.detectors.options import HRNetOptions
+from gridpose.detectors.options import HRNetOptions, weights_at_hand
 from gridpose.detectors.person_boxes import load_person_finder
-from gridpose.detectors.pose_config import DEFAULT_CONFIG, PoseConfig, is_known, read_config
+from gridpose.detectors.pose_config import PoseConfig, is_known, read_config
 from gridpose.detectors.pose_weights import (
     PoseWeights,
     branch_width,
@@ -48,7 +47,7 @@ def load_hrnet(
     options = options or HRNetOptions()
     chosen = resolve_device(device)
     if chosen.type == "cpu" and precision == "fp16":
-        raise UsageError("--precision fp16 needs a GPU; use fp32, or bf16 on a recent CPU")
+        raise UsageError("`precision=fp16` needs a GPU; use fp32, or bf16 on a recent CPU")
     if find_spec("mmpose") is None:
         raise MissingError(f"the HRNet detector needs mmpose; {INSTALL}")
     lack = why_torch(options.engine_cpu) if chosen.type == "cpu" else ""
@@ -77,7 +76,7 @@ def load_hrnet(
         network, where = ran.network, f"{chosen} ({ran.how})"
         notices += ran.notices
         if options.compiled:
-            notices.append("--compile is for torch, which --engine-cpu torch takes on a CPU")
+            notices.append("`compiled` is for torch, which `engine_cpu=torch` takes on a CPU")
     finder = load_person_finder(options.person_boxes, device=str(chosen), max_persons=max_persons)
     return TopDownDetector(
         "hrnet",
@@ -99,7 +98,7 @@ def _find_weights(options: HRNetOptions) -> tuple[Path, str | None]:
     if name is None and (name := weights_at_hand()) is None:
         raise MissingError(
             "no HRNet weights are in the cache: gridpose models download hrnet-w48-coco fetches "
-            "some (gridpose models list shows all), --detector-weights takes a file of yours"
+            "some (gridpose models list shows all), `weights` takes a file of yours"
         )
     if str(name) in MODELS:
         model = MODELS[str(name)]
@@ -128,19 +127,14 @@ def _find_config(wanted: str | Path | None, weights: PoseWeights) -> tuple[PoseC
     if is_evoskeleton(weights):
         return read_config(evoskeleton.CONFIG), []
     name = weights.file.name.lower()
-    size = "w48" if branch_width(weights) == 48 else "w32"
-    coco = {
-        "w32": DEFAULT_CONFIG,
-        "w48": "td-hm_hrnet-w48_8xb32-210e_coco-256x192",
-    }
-    if "h36m" in name or "human36m" in name or "human3.6m" in name:
-        guess = f"hrnet-{size}-h36m-256x256"
-    elif "384x288" in name:
-        guess = coco[size].replace("256x192", "384x288")
+    width = 48 if branch_width(weights) == 48 else 32
+    if any(mark in name for mark in ("h36m", "human36m", "human3.6m")):
+        config = read_config(f"hrnet-w{width}-h36m-256x256")
     else:
-        guess = coco[size]
-    config = read_config(guess)
+        trained = {32: "8xb64-210e", 48: "8xb32-210e"}[width]
+        crop = "384x288" if "384x288" in name else "256x192"
+        config = read_config(f"td-hm_hrnet-w{width}_{trained}_coco-{crop}")
     return config, [
         f"{weights.file}: the file does not say which network it is for: taken for {config.name}; "
-        "--detector-config overrides"
+        "`config` overrides"
     ]

@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
 
 from gridpose.core import FloatArray, GridposeError, ImageArray, InputError, MissingError
-from gridpose.detectors.person_boxes import PersonBoxes, non_maximum_suppression, person_boxes
+from gridpose.detectors.person_boxes import (
+    PersonBoxes,
+    PersonFinder,
+    non_maximum_suppression,
+    person_boxes,
+)
 from gridpose.detectors.registry import MODELS, weights_file
-from gridpose.storage import file_sha256
 
 WEIGHTS: Final = "rtmdet-m-person"
 """RTMDet-m trained on the people of COCO and Objects365, as mmpose publishes it."""
@@ -56,36 +59,15 @@ def default_config() -> Path:
     return file
 
 
-def why_unusable(weights: Path | None = None) -> str:
-    """Why mmdet with these weights cannot find people; empty when it can be tried."""
+def why_unusable() -> str:
+    """Why mmdet cannot find people; empty when it can be tried."""
     if find_spec("mmdet") is None:
         return "mmdet is not installed"
-    file = weights or default_weights()
+    file = default_weights()
     return "" if file.is_file() else f"mmdet's weights are missing ({file})"
 
 
-def _apis() -> Any:
-    try:
-        with _quiet():
-            return import_module("mmdet.apis")
-    except (ImportError, AssertionError) as error:  # the latter: versions do not fit
-        reason = " ".join(str(error).split())
-        raise MissingError(
-            f"person boxes from mmdet need mmdet, which cannot be imported ({reason}); {INSTALL}"
-        ) from error
-
-
-def _state_dict(weights: Path) -> dict[str, Any]:
-    from gridpose import safe_pickle
-
-    content = safe_pickle.load(weights)
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state:
-        raise InputError(f"{weights}: holds no weights of a network")
-    return state
-
-
-class MmdetPersons:
+class MmdetPersons(PersonFinder):
     """People whom a detector of mmdet finds.
 
     Args:
@@ -93,8 +75,6 @@ class MmdetPersons:
         weights: its checkpoint; by default RTMDet-m's, in the cache.
         device: as torch names it.
         max_persons: of more people in a frame the largest are taken.
-        min_score: lowest score of a person.
-        reason: see :class:`PersonFinder`.
 
     Raises:
         MissingError: mmdet, the config, the weights or the device are missing.
@@ -110,12 +90,19 @@ class MmdetPersons:
         *,
         device: str = "cpu",
         max_persons: int = 6,
-        min_score: float = _MIN_SCORE,
-        reason: str = "asked for",
     ) -> None:
-        self.reason = reason
-        self._max_persons, self._min_score = max_persons, min_score
-        self._apis = _apis()
+        from gridpose.detectors.pose_weights import read_pose_weights
+
+        self._max_persons = max_persons
+        try:
+            with _quiet():
+                self._apis: Any = import_module("mmdet.apis")
+        except (ImportError, AssertionError) as error:  # the latter: versions do not fit
+            reason = " ".join(str(error).split())
+            raise MissingError(
+                f"person boxes from mmdet need mmdet, which cannot be imported ({reason}); "
+                f"{INSTALL}"
+            ) from error
         config = config or default_config()
         if not config.is_file():
             raise MissingError(f"{config}: no such config file of mmdet")
@@ -127,8 +114,7 @@ class MmdetPersons:
                     f"{WEIGHTS} fetches them"
                 )
         # The checkpoint is not mmdet's to read: torch's pickles can run code.
-        state = _state_dict(weights)
-        self.weights_sha256 = file_sha256(weights)
+        state = read_pose_weights(weights).state
         self._model = self._built(config, device)
         try:
             missing = self._model.load_state_dict(state, strict=False).missing_keys
@@ -142,15 +128,12 @@ class MmdetPersons:
             with _scope(), _quiet():
                 # With a palette given, mmdet does not look for the data set's.
                 return self._apis.init_detector(str(config), None, palette="coco", device=device)
-        except (AssertionError, RuntimeError) as error:
-            # torch says both where a device does not exist.
-            if device != "cpu":
-                raise MissingError(
-                    f"mmdet cannot run on device {device!r} ({_first_line(error)})"
-                ) from error
-            raise InputError(_cannot_build(config, error)) from error
         except Exception as error:
-            raise InputError(_cannot_build(config, error)) from error
+            why = _first_line(error)
+            # torch says both where a device does not exist.
+            if device != "cpu" and isinstance(error, (AssertionError, RuntimeError)):
+                raise MissingError(f"mmdet cannot run on device {device!r} ({why})") from error
+            raise InputError(f"{config}: mmdet cannot build this detector ({why})") from error
 
     def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
         """See :class:`PersonFinder`."""
@@ -172,21 +155,13 @@ class MmdetPersons:
     def _people(self, result: Any, frame: ImageArray) -> PersonBoxes:
         instances = result.pred_instances
         boxes, scores = _array(instances.bboxes), _array(instances.scores)
-        wanted = (_array(instances.labels) == _PERSON) & (scores >= self._min_score)
+        wanted = (_array(instances.labels) == _PERSON) & (scores >= _MIN_SCORE)
         boxes, scores = boxes[wanted], scores[wanted]
         kept = non_maximum_suppression(boxes, scores, _SAME_IOU)
         height, width = frame.shape[:2]
         return person_boxes(boxes[kept], scores[kept], (width, height), self._max_persons)
 
-    def __enter__(self) -> MmdetPersons:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         del self._model
 
 
@@ -208,7 +183,3 @@ def _array(tensor: Any) -> FloatArray:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _cannot_build(config: Path, error: Exception) -> str:
-    return f"{config}: mmdet cannot build this detector ({_first_line(error)})"

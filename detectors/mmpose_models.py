@@ -12,11 +12,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from torch import nn
 
@@ -28,65 +27,32 @@ INSTALL: Final = (
 )
 
 
-@dataclass(frozen=True)
-class StandIn:
+class StandIn(NamedTuple):
     """Empty stand-in for one module.
 
     Attributes:
         module: what is imported.
-        names: what is taken from it.
-        imported_by: the module of mmpose that does.
         real: the module without which the real one cannot be imported.
+        names: what is taken from it.
     """
 
     module: str
-    names: tuple[str, ...]
-    imported_by: str
     real: str
+    names: tuple[str, ...] = ()
 
 
 STAND_INS: Final = (
     # mmcv-lite has mmcv.ops, but not the compiled operators; two transformer heads take one.
-    StandIn(
-        "mmcv.ops",
-        ("MultiScaleDeformableAttention",),
-        "mmpose.models.heads.transformer_heads.edpose_head",
-        "mmcv._ext",
-    ),
+    StandIn("mmcv.ops", "mmcv._ext", ("MultiScaleDeformableAttention",)),
     # RTMO, a one-stage head, takes a type and a helper of training from mmdet.
-    StandIn(
-        "mmdet.utils",
-        ("ConfigType", "reduce_mean"),
-        "mmpose.models.heads.hybrid_heads.rtmo_head",
-        "mmdet",
-    ),
+    StandIn("mmdet.utils", "mmdet", ("ConfigType", "reduce_mean")),
     # Reading and scoring of COCO's annotations; its wheels are for NumPy 1 alone.
-    StandIn(
-        "xtcocotools.coco",
-        ("COCO",),
-        "mmpose.datasets.datasets.base.base_coco_style_dataset",
-        "xtcocotools._mask",
-    ),
-    StandIn(
-        "xtcocotools.cocoeval",
-        ("COCOeval",),
-        "mmpose.evaluation.metrics.coco_metric",
-        "xtcocotools._mask",
-    ),
-    StandIn(
-        "xtcocotools.mask",
-        (),
-        "mmpose.datasets.transforms.bottomup_transforms",
-        "xtcocotools._mask",
-    ),
+    StandIn("xtcocotools.coco", "xtcocotools._mask", ("COCO",)),
+    StandIn("xtcocotools.cocoeval", "xtcocotools._mask", ("COCOeval",)),
+    StandIn("xtcocotools.mask", "xtcocotools._mask"),
     # Drawing of SimCC labels, which mmpose.apis imports; torchvision must match torch exactly and
     # is gigabytes with CUDA.
-    StandIn(
-        "torchvision.transforms",
-        ("ToPILImage",),
-        "mmpose.visualization.simcc_vis",
-        "torchvision",
-    ),
+    StandIn("torchvision.transforms", "torchvision", ("ToPILImage",)),
 )
 
 

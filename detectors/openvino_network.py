@@ -11,8 +11,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -144,7 +143,8 @@ def _convert(network: nn.Module, crop_size: tuple[int, int]) -> tuple[Any, Any]:
     crops = torch.randn(2, 3, height, width, generator=generator)
     try:
         # Not inference_mode, whose tensors the tracer cannot take.
-        with torch.no_grad(), _silence():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing, for developers of the network
             flat = _Flat(network)
             wanted = flat(crops)
             # Frozen, since otherwise reading it takes three times as long.
@@ -170,13 +170,6 @@ def _alike(found: Any, wanted: Tensor) -> bool:
         return False
     bound = _LARGEST_ERROR * float(wanted.abs().max())
     return bool(np.abs(found - wanted.numpy()).max() <= bound)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing, for developers of the network
-        yield
 
 
 class _Flat(nn.Module):

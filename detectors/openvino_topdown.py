@@ -53,7 +53,7 @@ def why_torch(wanted: EngineName | None) -> str:
         return "asked for"
     if not is_installed():
         if wanted == "openvino":
-            raise MissingError(f"--engine-cpu openvino: OpenVINO is not installed; {INSTALL}")
+            raise MissingError(f"`engine_cpu=openvino`: OpenVINO is not installed; {INSTALL}")
         return "OpenVINO is not installed"
     return ""
 
@@ -73,7 +73,7 @@ def on_openvino(network: TopDownNetwork, weights_sha256: str, precision: Precisi
         version = str(import_openvino().__version__).partition("-")[0]
         known = converted(network.whole, config.input_size, what)
         chosen, why = _precision_of(network, known, precision)
-        ran = _run_by(network, known, chosen)
+        ran = network.run_by(OpenVINONetwork(known, chosen))
     except (InputError, MissingError) as error:
         return Ran(network, "torch", [f"torch runs {config.name}, not OpenVINO: {error}"])
     return Ran(ran, f"OpenVINO {version}, {chosen}{why}")
@@ -99,27 +99,21 @@ def _precision_of(
 
 def _agreement(network: TopDownNetwork, known: Converted) -> Agreement | None:
     """How well bfloat16 does, which is measured once on each kind of processor."""
+
+    def measured() -> Agreement | None:
+        exact, rough = (network.run_by(OpenVINONetwork(known, one)) for one in _PRECISIONS)
+        return compare(exact, rough, network.config.input_size, network.config.padding)
+
     if known.folder is None:
-        return _measured(network, known)
+        return measured()
     file = known.folder / f"bf16-{sha256(processor().encode())[:16]}.json"
     if (before := remembered(file)) is not None:
         return before
     try:
         with filelock.FileLock(file.with_suffix(".lock")):
-            agreement = remembered(file) or _measured(network, known)
+            agreement = remembered(file) or measured()
             if agreement is not None:
                 remember(file, agreement)
             return agreement
     except (OSError, MissingError):  # nothing can be kept
-        return _measured(network, known)
-
-
-def _measured(network: TopDownNetwork, known: Converted) -> Agreement | None:
-    exact, rough = (_run_by(network, known, precision) for precision in _PRECISIONS)
-    return compare(exact, rough, network.config.input_size, network.config.padding)
-
-
-def _run_by(
-    network: TopDownNetwork, known: Converted, precision: EnginePrecision
-) -> TopDownNetwork:
-    return network.run_by(OpenVINONetwork(known, precision))
+        return measured()

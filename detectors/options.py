@@ -1,15 +1,18 @@
-"""Options of detectors, apart from the detectors, which are slow to import."""
+"""How HRNet is run and whether it can be, apart from the network, which is slow to import."""
 
 # Annotations are objects here, not strings: the command line reads them.
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
+from gridpose.detectors.registry import MODELS, is_present
 from gridpose.option import DETECTOR, Option
 
 DetectorName = Literal["auto", "blazepose", "blazepose-full", "blazepose-lite", "hrnet"]
 PersonBoxesName = Literal["auto", "blazepose", "mmdet", "full-frame"]
+
 EngineName = Literal["openvino", "torch"]
 
 
@@ -77,3 +80,18 @@ class HRNetOptions:
             DETECTOR,
         ),
     ] = None
+
+
+def weights_at_hand() -> str | None:
+    """The best registered weights that are in the cache."""
+    at_hand = (m.name for m in MODELS.values() if m.is_top_down and is_present(m))
+    return next(at_hand, None)
+
+
+def why_unusable() -> str:
+    """Why HRNet cannot run without further ado; empty when it can be tried."""
+    if find_spec("mmpose") is None:
+        return "mmpose is not installed"
+    if weights_at_hand() is None:
+        return "no HRNet weights are there; gridpose models download hrnet-w48-coco fetches some"
+    return ""

@@ -6,11 +6,10 @@ somebody, and follows people in between by their keypoints.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,65 +33,31 @@ class PersonBoxes:
     hints: FloatArray | None = None
 
 
-class PersonFinder(Protocol):
+class PersonFinder(ABC):
     """Finds people in single frames. A context manager: leaving it frees the model."""
 
-    @property
-    def name(self) -> str: ...
+    name: str
 
-    @property
-    def weights_sha256(self) -> str:
-        """Of the weights' file; empty where there are none."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why it was this one, for logs and reports."""
-        ...
-
+    @abstractmethod
     def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
         """The people of each frame. Frames are (H, W, 3) uint8 RGB; sizes may differ."""
-        ...
 
-    def __enter__(self) -> PersonFinder: ...
+    def __enter__(self) -> PersonFinder:
+        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *exception: object) -> None:  # noqa: B027
+        """Most have nothing to free."""
 
 
-class FullFrame:
+class FullFrame(PersonFinder):
     """One person who fills the frame: for pictures that are crops of a person already."""
 
     name = "full-frame"
-    weights_sha256 = ""
-
-    def __init__(self, reason: str = "asked for") -> None:
-        self.reason = reason
 
     def find(self, frames: Sequence[ImageArray]) -> list[PersonBoxes]:
         """See :class:`PersonFinder`."""
-        return [
-            PersonBoxes(
-                np.array([[0, 0, frame.shape[1], frame.shape[0]]], np.float32),
-                np.ones(1, np.float32),
-            )
-            for frame in frames
-        ]
-
-    def __enter__(self) -> FullFrame:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to free."""
+        corners = [[[0, 0, frame.shape[1], frame.shape[0]]] for frame in frames]
+        return [PersonBoxes(np.array(box, np.float32), np.ones(1, np.float32)) for box in corners]
 
 
 def overlaps(first: AnyArray, second: AnyArray) -> tuple[DoubleArray, DoubleArray]:
@@ -103,16 +68,15 @@ def overlaps(first: AnyArray, second: AnyArray) -> tuple[DoubleArray, DoubleArra
         which is 1 where one box lies inside the other. Empty boxes overlap nothing.
     """
     one, other = np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[None]
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    shared = np.maximum(sides, 0).prod(-1)
-    areas = [np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (one, other)]
-    union, smaller = areas[0] + areas[1] - shared, np.minimum(*areas)
+    low, high = np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:])
+    shared = np.maximum(high - low, 0).prod(-1)
+    of_one, of_other = (np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (one, other))
 
     def part(whole: DoubleArray) -> DoubleArray:
-        shares: DoubleArray = np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
-        return shares
+        shares = np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+        return np.asarray(shares)
 
-    return part(union), part(smaller)
+    return part(of_one + of_other - shared), part(np.minimum(of_one, of_other))
 
 
 def non_maximum_suppression(
@@ -154,12 +118,7 @@ def person_boxes(
 
 
 def load_person_finder(
-    name: str = "auto",
-    *,
-    device: str = "cpu",
-    max_persons: int = 6,
-    config: Path | None = None,
-    weights: Path | None = None,
+    name: str = "auto", *, device: str = "cpu", max_persons: int = 6
 ) -> PersonFinder:
     """Load a finder by name.
 
@@ -167,8 +126,6 @@ def load_person_finder(
         name: ``auto`` takes mmdet where it is installed and has its weights, else BlazePose.
         device: of mmdet's network; BlazePose runs on the CPU.
         max_persons: of more people in a frame the largest are taken.
-        config: mmdet's config file; by default that of RTMDet-m.
-        weights: mmdet's checkpoint; by default that of RTMDet-m, in the cache folder.
 
     Raises:
         UsageError: unknown name, or ``max_persons`` is less than 1.
@@ -181,14 +138,10 @@ def load_person_finder(
         raise UsageError(f"max_persons is {max_persons}; at least one person is needed")
     if name == "full-frame":
         return FullFrame()
-
     from gridpose.detectors.mmdet_boxes import MmdetPersons, why_unusable
 
-    lack = why_unusable(weights) if name == "auto" else ""
-    if name == "mmdet" or (name == "auto" and not lack):
-        reason = "asked for" if name == "mmdet" else "mmdet and its weights are there"
-        return MmdetPersons(config, weights, device=device, max_persons=max_persons, reason=reason)
+    if name == "mmdet" or (name == "auto" and not why_unusable()):
+        return MmdetPersons(device=device, max_persons=max_persons)
+    from gridpose.detectors.blazepose.finder import load_persons
 
-    from gridpose.detectors.blazepose.detector import load_persons
-
-    return load_persons(max_persons, reason=lack or "asked for")
+    return load_persons(max_persons)

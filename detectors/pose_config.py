@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -134,15 +133,14 @@ def _evoskeleton() -> PoseConfig:
 
 
 def _parsed(config: Config, name: str, source: str) -> PoseConfig:
-    bad = partial(_bad, source)
     try:
         model = config.model.to_dict()
         dataset = config.test_dataloader.dataset
         steps = {step["type"].rpartition(".")[2]: step for step in dataset.pipeline}
     except (AttributeError, KeyError, TypeError) as error:
-        raise bad(f"it lacks model or test_dataloader ({error})") from error
+        raise _bad(source, f"it lacks model or test_dataloader ({error})") from error
     if "TopdownAffine" not in steps:
-        raise bad("its test pipeline cuts out no persons (no TopdownAffine)")
+        raise _bad(source, "its test pipeline cuts out no persons (no TopdownAffine)")
     affine, box = steps["TopdownAffine"], steps.get("GetBBoxCenterScale", {})
     meta = _meta(config, source)
     keypoints = tuple(meta["keypoint_id2name"][i] for i in range(meta["num_keypoints"]))

@@ -6,7 +6,7 @@ Nothing in a file is executed: pickles go through ``safe_pickle``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -72,18 +72,17 @@ def _stored_keypoints(content: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(str(names[index]) for index in range(len(names)))
 
 
-def _without_prefix(key: str) -> str:
-    return key.removeprefix("module.")
-
-
-def _from_mmpose_0(key: str) -> str:
-    return re.sub(r"^keypoint_head\.", "head.", key)
-
-
-def _from_original(key: str) -> str:
-    """The original code (leoxiaobin, EvoSkeleton) knows no backbone and head."""
-    of_head = key.startswith(("final_layer.", f"{UPSAMPLING}."))
-    return f"head.{key}" if of_head else f"backbone.{key}"
+def _under_present_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as mmpose 1.x names them."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    # The original code (leoxiaobin, EvoSkeleton) knows no backbone and head.
+    if "conv1.weight" in state and "final_layer.weight" in state:
+        of_head = ("final_layer.", f"{UPSAMPLING}.")
+        return {
+            f"{'head' if key.startswith(of_head) else 'backbone'}.{key}": value
+            for key, value in state.items()
+        }
+    return {re.sub(r"^keypoint_head\.", "head.", key): value for key, value in state.items()}
 
 
 def fit(weights: PoseWeights, model: nn.Module, name: str) -> None:
@@ -92,11 +91,7 @@ def fit(weights: PoseWeights, model: nn.Module, name: str) -> None:
     Raises:
         InputError: a weight is missing, left over or of another shape; the message names them.
     """
-    state = {_without_prefix(key): value for key, value in weights.state.items()}
-    rename: Callable[[str], str] = _from_mmpose_0
-    if "conv1.weight" in state and "final_layer.weight" in state:
-        rename = _from_original
-    state = {rename(key): value for key, value in state.items()}
+    state = _under_present_names(weights.state)
     expected = model.state_dict()
     for key, value in expected.items():
         if key.endswith(_COUNTER):  # of no use to a trained network; old files lack them
@@ -116,7 +111,7 @@ def fit(weights: PoseWeights, model: nn.Module, name: str) -> None:
     if found := [f"{what} {_some(keys)}" for what, keys in faults.items() if keys]:
         raise InputError(
             f"{weights.file}: its weights do not fit the network {name}: {'; '.join(found)}; "
-            "--detector-config names another network"
+            "`config` names another network"
         )
     model.load_state_dict(state)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -72,13 +72,20 @@ class Model:
         return bool(self.config) and self.yields != "boxes"
 
 
-def _coco(name: str, config: str, known_as: str, size: tuple[int, int], quality: str) -> Model:
+def _coco(
+    name: str,
+    config: str,
+    known_as: str,
+    size: tuple[int, int],
+    quality: str,
+    sha256: str | None = None,
+) -> Model:
     file = f"{config}-{known_as}.pth"
     return Model(
         name=name,
         file=file,
         urls=(f"{_MMPOSE}v1/body_2d_keypoint/topdown_heatmap/coco/{file}",),
-        sha256=known_as.partition("_")[0],
+        sha256=sha256 or known_as.partition("_")[0],
         size=None,
         licence=_COCO,
         input_size=size,
@@ -142,14 +149,12 @@ _ALL: Final = (
         (288, 384),
         "COCO AP 0.767",
     ),
-    replace(
-        _coco(
-            "hrnet-w48-coco",
-            "td-hm_hrnet-w48_8xb32-210e_coco-256x192",
-            "0e67c616_20220913",
-            (192, 256),
-            "COCO AP 0.756",
-        ),
+    _coco(
+        "hrnet-w48-coco",
+        "td-hm_hrnet-w48_8xb32-210e_coco-256x192",
+        "0e67c616_20220913",
+        (192, 256),
+        "COCO AP 0.756",
         sha256="0e67c6167d6a10fe8f27e3da1e9a415b57289d5820dcca2b42bd8079df4b7a3a",
     ),
     _coco(

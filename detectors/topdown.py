@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from gridpose.core import FloatArray, ImageArray, InputError
 from gridpose.detectors.crops import cut, regions_of, warp_matrices
-from gridpose.detectors.device_crops import cut_on_device, upload
 from gridpose.detectors.evoskeleton import UPSAMPLING
 from gridpose.detectors.evoskeleton import decode as decode_finer
 from gridpose.detectors.graphs import Call, RecordedCalls
@@ -53,8 +52,6 @@ class TopDownNetwork:
         flip_test: run mirrored crops too and average: a little better, twice the time.
         batch_size: crops run at once.
         compiled: use ``torch.compile``: slow to start, worth it for long videos.
-        cut_on_device: upload whole frames and cut crops from them there: slower than to cut them
-            here wherever that was measured (docs/gpu.md).
         recorded: on GPUs, replay small batches as CUDA graphs; not of compiled networks, nor of
             heads that mmpose decodes.
     """
@@ -69,11 +66,9 @@ class TopDownNetwork:
         flip_test: bool = False,
         batch_size: int = 8,
         compiled: bool = False,
-        cut_on_device: bool = False,
         recorded: bool = True,
     ) -> None:
         self.config, self.device = config, device
-        self._cuts_on_device = cut_on_device
         self._precision, self._flip_test, self._batch_size = precision, flip_test, batch_size
         preprocessor: Any = model.data_preprocessor
         self._mean: Tensor = preprocessor.mean.to(device)
@@ -85,21 +80,19 @@ class TopDownNetwork:
             # It folds each convolution with the next normalisation by the order of their names,
             # which is right here and need not be elsewhere.
             model = import_mmpose("mmcv.cnn").fuse_conv_bn(model)
+        self._head: Any = model.head
         self._decoder: Decoder | None = decode_finer
         if not config.finer_maps:
             self._decoder = decoder_for(model.head.decoder)  # type: ignore[union-attr]
-        # Faster on both kinds of device; mmpose's own decoding cannot take it.
-        layout = torch.channels_last if self._decoder is not None else torch.contiguous_format
-        self._layout = layout
-        # Autocast would cast all weights for every batch.
-        casts = device.type == "cuda" and precision != "fp32" and self._decoder is not None
-        self._dtype = AUTOCAST[precision] if casts else torch.float32
-        self._model: Any = model
-        self._model.to(device, dtype=self._dtype, memory_format=layout)  # type: ignore[call-overload]
-        self._head: Any = model.head
+        self._layout, self._dtype = torch.contiguous_format, torch.float32
+        if self._decoder is not None:  # mmpose's own decoding can take neither
+            self._layout = torch.channels_last  # faster on both kinds of device
+            if device.type == "cuda" and precision != "fp32":
+                self._dtype = AUTOCAST[precision]  # autocast would cast weights for every batch
+        model.to(device, dtype=self._dtype, memory_format=self._layout)  # type: ignore[call-overload]
         # What mmpose's decoding makes the answer of.
-        self._features: Any = self._model.extract_feat
-        self.whole: nn.Module = _HeatmapNetwork(self._model).eval()
+        self._features: Any = model.extract_feat
+        self.whole: nn.Module = _HeatmapNetwork(model).eval()
         """Normalised crops (N, 3, H, W) to what the head yields."""
         self._network: Any = torch.compile(self.whole, dynamic=True) if compiled else self.whole
         self._look: Call = self._seen
@@ -119,7 +112,7 @@ class TopDownNetwork:
         other._head = copy.copy(self._head)
         other._head.forward = lambda answer: answer
         other._layout, other._precision = torch.contiguous_format, "fp32"
-        del other.whole, other._model  # torch's weights
+        del other.whole  # torch's weights
         return other
 
     def keypoints(
@@ -141,15 +134,11 @@ class TopDownNetwork:
         regions = regions_of(boxes, self.config.input_size, self.config.padding)
         matrices = warp_matrices(regions, self.config.input_size, self.config.udp)
         answers = []
-        uploaded = upload(frames, self.device) if self._cuts_on_device else None
         # All batches are started before the first answer is waited for: while a GPU is at work
         # the next crops are cut.
-        for part in _parts(len(boxes), self._batch_size):
-            if uploaded is None:
-                pixels = self._cut(frames, frame_of_box[part], matrices[part])
-            else:
-                size = self.config.input_size
-                pixels = cut_on_device(uploaded, frame_of_box[part], matrices[part], size)
+        for start in range(0, len(boxes), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            pixels = self._cut(frames, frame_of_box[part], matrices[part])
             with torch.inference_mode(), self._autocast():
                 answers.append(self._look(pixels))
         places = np.concatenate([place.cpu().numpy() for place, _ in answers])
@@ -230,7 +219,3 @@ class TopDownNetwork:
 def _last(answer: Any) -> Any:
     """The heatmaps of the last stage, where a head (CPM's, the hourglass's) yields all stages'."""
     return answer if isinstance(answer, Tensor) else answer[-1]
-
-
-def _parts(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

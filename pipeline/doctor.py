@@ -92,7 +92,7 @@ def _hrnet_weights() -> str:
 
 
 def _auto() -> str:
-    from gridpose.detectors.hrnet_presence import why_unusable
+    from gridpose.detectors.options import why_unusable
 
     lack = why_unusable()
     return f"takes blazepose: {lack}" if lack else "takes hrnet"

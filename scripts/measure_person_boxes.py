@@ -23,8 +23,7 @@ import numpy as np
 import typer
 
 from gridpose.core import DoubleArray, ImageArray, InputError
-from gridpose.detectors.blazepose.detector import load_persons
-from gridpose.detectors.blazepose.finder import LEVELS
+from gridpose.detectors.blazepose.finder import LEVELS, load_persons
 from gridpose.detectors.person_boxes import PersonBoxes, PersonFinder, load_person_finder, overlaps
 
 MIN_IOU: Final = 0.5

@@ -1,5 +1,7 @@
 """Top-down networks for tests: small random HRNets, and one that sees coloured dots."""
 
+import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,20 +11,39 @@ from torch import nn
 from gridpose.detectors.mmpose_models import build_model
 from gridpose.detectors.pose_config import PoseConfig, packaged_config, read_config
 
-SMALL_CHANNELS = {"stage2": (8, 16), "stage3": (8, 16, 32), "stage4": (8, 16, 32, 64)}
+_SMALL = {
+    stage: {"num_modules": 1, "num_blocks": (1,) * len(channels), "num_channels": channels}
+    for stage, channels in (
+        ("stage2", (8, 16)),
+        ("stage3", (8, 16, 32)),
+        ("stage4", (8, 16, 32, 64)),
+    )
+}
+
+
+def _shrink(model):
+    """An eighth of HRNet's channels, and as few blocks as there can be."""
+    for stage, sizes in _SMALL.items():
+        model["backbone"]["extra"][stage].update(sizes)
+    model["head"]["in_channels"] = 8
 
 
 def small_config_file(folder, name="td-hm_hrnet-w32_8xb64-210e_coco-256x192"):
-    """One of mmpose's HRNet configs with an eighth of the channels, as a user's config file."""
+    """One of mmpose's HRNet configs for a small network, as a user's config file."""
     from mmengine import Config
 
     config = Config.fromfile(packaged_config(name))
-    for stage, channels in SMALL_CHANNELS.items():
-        config.model.backbone.extra[stage].num_channels = channels
-    config.model.head.in_channels = 8
+    _shrink(config.model)
     file = folder / f"small_{name}.py"
     config.dump(str(file))
     return file
+
+
+def small(config):
+    """The same with a small HRNet."""
+    model = copy.deepcopy(config.model)
+    _shrink(model)
+    return replace(config, model=model)
 
 
 def random_model(config, seed=0):

@@ -38,7 +38,7 @@ def test_crops_equal_those_of_mmpose(picture, udp, size, x, y, width, height):
     np.testing.assert_allclose(regions.sizes[0], results["input_scale"], rtol=1e-6)
     apart = np.abs(out[0].astype(int) - results["img"])
     assert apart.max() <= 1  # OpenCV works with 1/32 px: the last bit of a matrix may tip a value
-    assert (apart > 0).mean() < 1e-3
+    assert (apart > 0).mean() < 2e-3
 
 
 @given(x=coordinate, y=coordinate, width=side, height=side)

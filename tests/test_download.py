@@ -1,8 +1,12 @@
 import errno
 import hashlib
+import io
 import os
 import socket
+import tarfile
 import threading
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +15,16 @@ from fault_server import Served, serving
 from gridpose.core import MissingError
 from gridpose.detectors import download as module
 from gridpose.detectors.download import Patience, download
-from gridpose.detectors.registry import MODELS, check, is_present, model, sources, weights_file
+from gridpose.detectors.fetch import fetch as fetch_model
+from gridpose.detectors.registry import (
+    MODELS,
+    Archive,
+    check,
+    is_present,
+    model,
+    sources,
+    weights_file,
+)
 
 CONTENT = np.random.default_rng(0).bytes(500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -322,6 +335,64 @@ class TestRegistry:
         assert check(one).startswith("damaged: SHA-256 ")
         monkeypatch.setattr("gridpose.detectors.registry.file_sha256", lambda _: "81c58e40ff")
         assert check(one) is None
+
+
+@pytest.fixture
+def packed(tmp_path, monkeypatch, server):
+    """``packed(package)``: a model that only an archive on the server has."""
+    monkeypatch.setenv("GRIDPOSE_HOME", str(tmp_path / "home"))
+
+    def make(package):
+        offer(server, path="/package", content=package)
+        url, digest = server.address + "/package", hashlib.sha256(package).hexdigest()
+        offer(server, always="404")
+        return replace(
+            model("blazepose-lite"),
+            file="w.tflite",
+            urls=(server.address + "/f",),
+            sha256=SHA256,
+            size=len(CONTENT),
+            archive=Archive(url, digest, "deep/w.tflite"),
+        )
+
+    return make
+
+
+def package_of(kind, content):
+    stream = io.BytesIO()
+    if kind == "wheel":
+        with zipfile.ZipFile(stream, "w") as wheel:
+            wheel.writestr("deep/w.tflite", content)
+    else:
+        with tarfile.open(fileobj=stream, mode="w:gz") as tarball:
+            about = tarfile.TarInfo("deep/w.tflite")
+            about.size = len(content)
+            tarball.addfile(about, io.BytesIO(content))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["wheel", "tar"])
+def test_what_no_address_has_is_taken_out_of_its_archive(packed, kind):
+    file = fetch_model(packed(package_of(kind, CONTENT)), patience=HASTE)
+
+    assert file.read_bytes() == CONTENT
+    assert leftovers(file.parent) == ["w.tflite"]
+
+
+def test_an_archive_that_holds_something_else_is_told(packed):
+    wanted = packed(package_of("wheel", b"another"))
+
+    with pytest.raises(MissingError, match=r"holds another deep/w\.tflite: its SHA-256 is"):
+        fetch_model(wanted, patience=HASTE)
+    assert leftovers(weights_file(wanted).parent) == []
+
+
+def test_of_archives_too_every_reason_is_named(packed, server):
+    wanted = packed(package_of("wheel", CONTENT))
+    del server.files["/package"]
+
+    with pytest.raises(MissingError, match=r"/f: the server answered 404.*/package: the server"):
+        fetch_model(wanted, patience=HASTE)
 
 
 def test_importing_it_loads_no_network_library():

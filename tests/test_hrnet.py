@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fakes import standing_at
+from fakes import FakeDetector, standing_at
 from pose_networks import (
     DOT_CONFIG,
     DotNetwork,
@@ -280,10 +280,27 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def put(model_name, config_file, home):
-    """Random weights of a small network in a registered model's place."""
-    assert home
-    save_random(weights_file(MODELS[model_name]), config_file)
+W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
+
+
+@pytest.fixture(scope="module")
+def w32(tmp_path_factory):
+    """Random weights of HRNet-W32 in a file whose name says nothing."""
+    file = tmp_path_factory.mktemp("w32") / "mine.pth"
+    save_random(file, W32)
+    return file
+
+
+@pytest.fixture
+def blazepose(monkeypatch):
+    """BlazePose is not loaded, only told the reason."""
+
+    def load(size, max_persons, *, precision, reason):
+        detector = FakeDetector()
+        detector.name, detector.reason = "blazepose", reason
+        return detector
+
+    monkeypatch.setattr("gridpose.detectors.blazepose.detector.load_blazepose", load)
 
 
 def options(**more):
@@ -307,21 +324,18 @@ def test_weights_and_config_of_the_user(tmp_path):
     assert found[0][0].confidence.max() <= 1
 
 
-def test_what_the_file_does_not_say_is_assumed_aloud(tmp_path):
-    save_random(tmp_path / "mine.pth", "td-hm_hrnet-w32_8xb64-210e_coco-256x192")
-
-    with load_hrnet(options(weights=tmp_path / "mine.pth"), device="cpu") as detector:
+def test_what_the_file_does_not_say_is_assumed_aloud(w32):
+    with load_hrnet(options(weights=w32), device="cpu") as detector:
         assert detector.network.network.config.input_size == (192, 256)
 
-    assert len(detector.notices) == 1
-    assert "taken for td-hm_hrnet-w32_8xb64-210e_coco-256x192" in detector.notices[0]
+    (notice,) = detector.notices
+    assert f"taken for {W32}; `config` overrides" in notice
 
 
-def test_human36m_weights_of_mmpose_0_are_known_by_their_name(tmp_path):
+def test_human36m_weights_of_mmpose_0_are_known_by_their_name(tmp_path, w32):
     file = tmp_path / "hrnet_w32_h36m_256x256-d3206675_20210621.pth"
-    save_random(
-        file, "hrnet-w32-h36m-256x256", rename=lambda k: k.replace("head.", "keypoint_head.")
-    )
+    state = torch.load(w32, mmap=True, weights_only=True)["state_dict"]
+    torch.save({key.replace("head.", "keypoint_head."): v for key, v in state.items()}, file)
 
     with load_hrnet(options(weights=file), device="cpu") as detector:
         assert detector.network.network.config.input_size == (256, 256)
@@ -377,30 +391,30 @@ def test_weights_that_are_not_there(home, given, kind, why):
 
 
 def test_fp16_needs_a_gpu(tmp_path):
-    with pytest.raises(UsageError, match="fp16 needs a GPU"):
+    with pytest.raises(UsageError, match="`precision=fp16` needs a GPU"):
         load_hrnet(options(weights=tmp_path / "x.pth"), device="cpu", precision="fp16")
 
 
 class TestAuto:
-    def test_without_weights_it_is_blazepose(self, home):
+    def test_without_weights_it_is_blazepose(self, home, blazepose):
         with load_detector() as detector:
             assert detector.name == "blazepose"
         assert "no HRNet weights are there; gridpose models download" in detector.reason
 
-    def test_without_mmpose_it_is_blazepose(self, home, monkeypatch):
+    def test_without_mmpose_it_is_blazepose(self, home, blazepose, monkeypatch):
         monkeypatch.setitem(sys.modules, "mmpose", None)
         with load_detector() as detector:
             assert detector.name == "blazepose"
         assert "mmpose is not installed" in detector.reason
 
-    def test_with_weights_it_is_hrnet(self, home):
-        put("hrnet-w32-coco", "td-hm_hrnet-w32_8xb64-210e_coco-256x192", home)
+    def test_with_weights_it_is_hrnet(self, home, w32):
+        weights_file(MODELS["hrnet-w32-coco"]).symlink_to(w32)
         with load_detector(device="cpu", hrnet=options()) as detector:
             assert detector.name == "hrnet"
         assert "mmpose and its weights are there" in detector.reason
-        assert "td-hm_hrnet-w32_8xb64-210e_coco-256x192 on cpu" in detector.reason
+        assert f"{W32} on cpu" in detector.reason
 
-    def test_with_broken_weights_it_says_so_and_is_blazepose(self, home):
+    def test_with_broken_weights_it_says_so_and_is_blazepose(self, home, blazepose):
         weights_file(MODELS["hrnet-w48-coco"]).write_bytes(b"half a file")
         with load_detector() as detector:
             assert detector.name == "blazepose"
@@ -424,25 +438,26 @@ def test_blazepose_takes_no_weights(tmp_path):
         load_detector("blazepose", hrnet=options(weights=tmp_path / "x.pth"))
 
 
-def test_a_video_from_end_to_end(sample_video, tmp_path, invoke):
+def test_a_video_from_end_to_end(sample_video, w32, tmp_path, invoke):
     """With random weights the skeletons are nonsense: what counts is that all of it runs."""
-    save_random(tmp_path / "random.pth", "td-hm_hrnet-w32_8xb64-210e_coco-256x192")
-
     result = invoke(
-        *("video", sample_video, "-o", tmp_path / "out.mp4", "--end", "0.3", "--json"),
-        *("--detector", "hrnet", "--detector-weights", tmp_path / "random.pth"),
+        *("video", sample_video, "-o", tmp_path / "out.mp4", "--end", "0.1", "--json"),
+        *("--detector", "hrnet", "--detector-weights", w32),
         *("--save-poses", tmp_path / "out.npz", "--device", "cpu", "--engine-cpu", "torch"),
     )
 
     assert result.exit_code == 0, result.stderr
-    assert "detector: hrnet (asked for; td-hm_hrnet-w32_8xb64-210e_coco-256x192" in result.stderr
+    assert f"detector: hrnet (asked for; {W32}" in result.stderr
+    assert " on cpu (torch: asked for), persons by" in result.stderr
     assert "--detector-config overrides" in result.stderr
     summary = json.loads(result.stdout)
-    assert (summary["detector"], summary["frames"]) == ("hrnet", 9)
+    assert (summary["detector"], summary["frames"]) == ("hrnet", 3)
     assert summary["tracks"] >= 1
     tracks = posefile.read_pose_file(tmp_path / "out.npz")
     assert np.isfinite(tracks.poses_3d[tracks.present]).all()
-    assert tracks.meta["options"]["hrnet"]["weights"].endswith("random.pth")
+    options = tracks.meta["options"]["hrnet"]
+    assert options["weights"].endswith("mine.pth")
+    assert options["engine_cpu"] == "torch"
     assert len(tracks.meta["detector"]["sha256"]) == 64
 
 

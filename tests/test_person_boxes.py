@@ -13,8 +13,14 @@ from typer.testing import CliRunner
 
 from gridpose.core import UsageError
 from gridpose.detectors import mmdet_boxes
-from gridpose.detectors.blazepose.detector import load_persons
-from gridpose.detectors.blazepose.finder import LEVELS, body_box, candidates, search_tiles
+from gridpose.detectors.blazepose.finder import (
+    LEVELS,
+    BlazePosePersons,
+    body_box,
+    candidates,
+    load_persons,
+    search_tiles,
+)
 from gridpose.detectors.blazepose.person_detector import FoundPeople
 from gridpose.detectors.blazepose.regions import Regions
 from gridpose.detectors.conventions import BLAZEPOSE_33
@@ -171,7 +177,6 @@ def shown(*regions, scores=None):
     places = np.array(regions, float).reshape(-1, 4)
     return FoundPeople(
         Regions(places[:, :2], places[:, 2], np.radians(places[:, 3])),
-        np.zeros((len(places), 4), np.float32),
         np.array(scores or [0.5] * len(places), np.float32),
     )
 
@@ -235,22 +240,21 @@ def test_the_crown_is_where_the_head_is():
 
 
 def test_a_finder_is_loaded_by_name():
-    with load_person_finder("full-frame") as full:
-        assert (full.name, full.weights_sha256, full.reason) == ("full-frame", "", "asked for")
-    with load_person_finder("blazepose") as blazepose:
-        assert (blazepose.name, len(blazepose.weights_sha256)) == ("blazepose", 64)
-        assert blazepose.reason == "asked for"
+    for name in ("full-frame", "blazepose"):
+        with load_person_finder(name) as finder:
+            assert finder.name == name
 
 
-def test_auto_says_why_it_is_blazepose(monkeypatch, tmp_path):
+def test_auto_is_blazepose_without_mmdet_or_its_weights(monkeypatch, tmp_path):
+    monkeypatch.setattr("gridpose.detectors.blazepose.finder.load_persons", lambda _: "them")
     monkeypatch.setattr(mmdet_boxes, "find_spec", lambda name: None)
-    with load_person_finder() as chosen:
-        assert (chosen.name, chosen.reason) == ("blazepose", "mmdet is not installed")
+    assert mmdet_boxes.why_unusable() == "mmdet is not installed"
+    assert load_person_finder() == "them"
     monkeypatch.setattr(mmdet_boxes, "find_spec", lambda name: object())
     missing = tmp_path / "none.pth"
-    with load_person_finder(weights=missing) as chosen:
-        assert chosen.name == "blazepose"
-        assert str(missing) in chosen.reason
+    monkeypatch.setattr(mmdet_boxes, "default_weights", lambda: missing)
+    assert str(missing) in mmdet_boxes.why_unusable()
+    assert load_person_finder() == "them"
 
 
 def test_unknown_names_levels_and_counts_are_refused():
@@ -259,7 +263,7 @@ def test_unknown_names_levels_and_counts_are_refused():
     with pytest.raises(UsageError, match="max_persons is 0"):
         load_person_finder("full-frame", max_persons=0)
     with pytest.raises(UsageError, match="not 4"):
-        load_persons(levels=4)
+        BlazePosePersons(None, None, levels=4)
 
 
 def test_importing_finders_imports_no_network():
@@ -290,8 +294,13 @@ def pictures(script, shared):
     return script.read_truth(folder / "coco_keypoints.json", [folder])
 
 
-def test_most_people_of_real_pictures_are_found_and_nobody_else(script, finder, pictures):
-    found = finder.find([picture.image for picture in pictures])
+@pytest.fixture(scope="module")
+def found(finder, pictures):
+    """Whom the finder finds in the pictures, the last of which shows a crowd."""
+    return finder.find([picture.image for picture in pictures])
+
+
+def test_most_people_of_real_pictures_are_found_and_nobody_else(script, found, pictures):
     outcomes = [script.compare(*pair) for pair in zip(pictures, found, strict=True)]
     assert sum(outcome.people for outcome in outcomes) == 12
     assert sum(value > 0 for outcome in outcomes for value in outcome.iou) >= 9
@@ -304,30 +313,24 @@ def test_most_people_of_real_pictures_are_found_and_nobody_else(script, finder, 
         assert ((people.scores > 0) & (people.scores <= 1)).all()
 
 
-def test_tiles_find_people_whom_the_whole_frame_hides(finder, pictures):
-    crowd = pictures[-1].image
+def test_tiles_find_people_whom_the_whole_frame_hides(found, pictures):
     with load_persons(max_persons=20, levels=1) as whole:
-        (few,) = whole.find([crowd])
-    (many,) = finder.find([crowd])
+        (few,) = whole.find([pictures[-1].image])
     assert len(few.boxes) <= 2
-    assert len(many.boxes) >= 4
+    assert len(found[-1].boxes) >= 4
 
 
-def test_frames_stand_alone(finder, pictures):
-    images = [picture.image for picture in pictures]
-    forward = finder.find(images)
-    backward = finder.find(images[::-1])[::-1]
-    for one, other in zip(forward, backward, strict=True):
+def test_frames_stand_alone(finder, found, pictures):
+    backward = finder.find([picture.image for picture in pictures][::-1])[::-1]
+    for one, other in zip(found, backward, strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
         np.testing.assert_array_equal(one.scores, other.scores)
 
 
-def test_the_largest_are_taken_of_many(pictures, finder):
-    crowd = pictures[-1].image
+def test_the_largest_are_taken_of_many(found, pictures):
     with load_persons(max_persons=2) as limited:
-        (two,) = limited.find([crowd])
-    (all_of_them,) = finder.find([crowd])
-    np.testing.assert_array_equal(two.boxes, all_of_them.boxes[:2])
+        (two,) = limited.find([pictures[-1].image])
+    np.testing.assert_array_equal(two.boxes, found[-1].boxes[:2])
 
 
 def test_both_people_of_the_sample_video_are_found_and_nobody_else(script, finder, sample_video):

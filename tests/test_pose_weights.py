@@ -159,4 +159,4 @@ def test_weights_that_do_not_fit_are_named(tmp_path, config_file, change, why):
 
     with pytest.raises(InputError, match=why) as caught:
         fitted(tmp_path / "w.pth", config_file)
-    assert "--detector-config" in str(caught.value)
+    assert "`config` names another" in str(caught.value)

@@ -7,7 +7,7 @@ knows one person and smooths as it goes, is not used.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 from gridpose.core import BoolArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.finder import BlazePosePersons
 from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork, Landmarks
-from gridpose.detectors.blazepose.person_detector import PersonDetector, Tile
-from gridpose.detectors.blazepose.regions import Regions, differ, joined
+from gridpose.detectors.blazepose.person_detector import (
+    PersonDetector,
+    load_person_detector,
+    square_tile,
+)
+from gridpose.detectors.blazepose.regions import Regions, differ
 from gridpose.detectors.blazepose.weights import (
     LANDMARKS,
     PERSON_DETECTOR,
@@ -28,7 +32,7 @@ from gridpose.detectors.blazepose.weights import (
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import overlaps
 from gridpose.detectors.topdown_detector import Seen, TopDownDetector
-from gridpose.openvino_engine import EnginePrecision, processor_has_bf16
+from gridpose.openvino_engine import EnginePrecision
 from gridpose.storage import sha256
 
 _MIN_PRESENCE: Final = 0.3
@@ -65,19 +69,22 @@ class BlazePoseNetwork:
         points = np.zeros((len(boxes), KEYPOINTS + 2, 2), np.float32)
         scores = np.zeros((len(boxes), KEYPOINTS), np.float32)
 
-        def look_into(regions: Regions, which: NDArray[np.int64]) -> None:
+        def see(which: NDArray[np.int64], regions: Regions) -> None:
+            """Look into regions of the boxes ``which`` and note who is there."""
             seen = self._network.see(frames, [frame_of_box[index] for index in which], regions)
             real = (seen.score >= _MIN_PRESENCE) & _contained(boxes[which], seen)
             points[which[real]] = seen.points[real]
             scores[which[real]] = seen.visibility[real, :KEYPOINTS]
 
         known = np.flatnonzero(np.isfinite(hints).all((1, 2)))
-        look_into(Regions.from_points(hints[known, 0], hints[known, 1]), known)
-        lost = np.flatnonzero(~scores.any(1))
-        found = {index: self._find(frames[frame_of_box[index]], boxes[index]) for index in lost}
-        near = {index: region for index, region in found.items() if region is not None}
-        if near:
-            look_into(joined(list(near.values())), np.array(list(near)))
+        see(known, Regions.from_points(hints[known, 0], hints[known, 1]))
+        found = {}
+        for index in np.flatnonzero(~scores.any(1)).tolist():
+            region = self._searched(frames[frame_of_box[index]], boxes[index])
+            if region is not None:
+                found[index] = region
+        if found:
+            see(np.array(list(found)), Regions.joined(list(found.values())))
         return Seen(points[:, :KEYPOINTS], scores, points[:, KEYPOINTS:])
 
     def is_off(self, boxes: FloatArray, hints: FloatArray, seen: Seen) -> BoolArray:
@@ -87,61 +94,21 @@ class BlazePoseNetwork:
         off = differ(used, better, _OFF_CENTRE, _OFF_SCALE, _OFF_ANGLE)
         return np.asarray(off & seen.scores.any(1))
 
-    def _find(self, frame: ImageArray, box: FloatArray) -> Regions | None:
-        """The region of who is most certainly near the (4,) box, if anybody is."""
-        tile = _square(box, frame)
-        people = None if tile is None else self._detector.find(frame, [tile])[0]
-        return people.regions[np.array([0])] if people is not None and len(people.scores) else None
+    def _searched(self, frame: ImageArray, box: FloatArray) -> Regions | None:
+        """The region of the most certain person around the box, if there is one."""
+        half = _SEARCHED / 2 * float((box[2:] - box[:2]).max())
+        tile = square_tile((box[:2] + box[2:]) / 2, half, frame)
+        if tile is None:
+            return None
+        (people,) = self._detector.find(frame, [tile])
+        return people.regions[np.array([0])] if len(people.scores) else None
 
 
 def _contained(boxes: FloatArray, seen: Landmarks) -> BoolArray:
     """(N,): whether the person seen is the one whose box it is."""
     points = seen.points[:, :KEYPOINTS]
     extents = np.concatenate((points.min(1), points.max(1)), -1)
-    return np.asarray(np.diagonal(overlaps(boxes, extents)[1]) >= _MIN_CONTAINED)
-
-
-def _square(box: FloatArray, frame: ImageArray) -> Tile | None:
-    """A square around the (4,) box, as far as it lies in the frame; None where it does not."""
-    height, width = frame.shape[:2]
-    half = _SEARCHED / 2 * float((box[2:] - box[:2]).max())
-    x, y = ((box[:2] + box[2:]) / 2).tolist()
-    tile = (
-        max(int(x - half), 0),
-        max(int(y - half), 0),
-        min(int(x + half) + 1, width),
-        min(int(y + half) + 1, height),
-    )
-    return tile if min(tile[2] - tile[0], tile[3] - tile[1]) >= 1 else None
-
-
-def _load(
-    size: Size, max_persons: int, reason: str, precision: EnginePrecision = "fp32"
-) -> tuple[BlazePoseNetwork, Callable[[int], BlazePosePersons], str]:
-    """A network, what makes a finder that searches so many levels, and both networks' digest."""
-    digest = sha256((PERSON_DETECTOR.sha256 + LANDMARKS[size].sha256).encode())
-    # It only says where to look first.
-    detector_precision: EnginePrecision = "bf16" if processor_has_bf16() else "fp32"
-    detector = PersonDetector(network_file(PERSON_DETECTOR), precision=detector_precision)
-    landmarks = LandmarkNetwork(network_file(LANDMARKS[size]), precision)
-
-    def finder(levels: int) -> BlazePosePersons:
-        return BlazePosePersons(
-            detector, landmarks, max_persons, levels, weights_sha256=digest, reason=reason
-        )
-
-    return BlazePoseNetwork(detector, landmarks), finder, digest
-
-
-def load_persons(
-    max_persons: int = 6, levels: int = 3, *, reason: str = "asked for"
-) -> BlazePosePersons:
-    """BlazePose as a finder of persons for other networks.
-
-    Raises:
-        MissingError: OpenVINO or a network is missing.
-    """
-    return _load(best_size(), max_persons, reason)[1](levels)
+    return np.asarray(overlaps(boxes, extents)[1].diagonal() >= _MIN_CONTAINED)
 
 
 def load_blazepose(
@@ -164,23 +131,24 @@ def load_blazepose(
         MissingError: OpenVINO or a network is missing.
     """
     chosen = size or best_size()
-    network, finder, digest = _load(chosen, max_persons, reason, precision)
     notices = []
     if size is None and chosen != "heavy":
         notices.append(
             f"BlazePose runs as {chosen}: the more accurate network heavy did not come with "
             f"this installation; gridpose models download {LANDMARKS['heavy'].name}"
         )
+    detector = load_person_detector()
+    network = LandmarkNetwork(network_file(LANDMARKS[chosen]), precision)
     return TopDownDetector(
         "blazepose" if chosen == "heavy" else f"blazepose-{chosen}",
-        network,
-        finder(3),
+        BlazePoseNetwork(detector, network),
+        BlazePosePersons(detector, network, max_persons, levels=3),
         BLAZEPOSE_33,
-        digest,
+        sha256((PERSON_DETECTOR.sha256 + LANDMARKS[chosen].sha256).encode()),
         reason=reason,
         notices=notices,
         search_seconds=0.5,
         max_persons=max_persons,
         min_score=_MIN_SCORE,
-        quick_finder=finder(2),
+        quick_finder=BlazePosePersons(detector, network, max_persons, levels=2),
     )

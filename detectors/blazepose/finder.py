@@ -10,18 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
 import numpy as np
 
 from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray, UsageError
 from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork
-from gridpose.detectors.blazepose.person_detector import FoundPeople, PersonDetector, Tile
-from gridpose.detectors.blazepose.regions import Regions, differ, joined
+from gridpose.detectors.blazepose.person_detector import (
+    FoundPeople,
+    PersonDetector,
+    Tile,
+    load_person_detector,
+    square_tile,
+)
+from gridpose.detectors.blazepose.regions import Regions, differ
+from gridpose.detectors.blazepose.weights import LANDMARKS, best_size, network_file
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import (
     PersonBoxes,
+    PersonFinder,
     non_maximum_suppression,
     overlaps,
     person_boxes,
@@ -31,7 +38,8 @@ LEVELS: Final = (1, 2, 3)
 
 # Sides of the square tiles of levels 2 and 3 as shares of the frame's shorter side, and how much
 # neighbouring tiles overlap at least.
-_TILE_LEVELS: Final = ((1.0, 0.5), (2 / 3, 0.5))
+_TILE_SHARES: Final = (1.0, 2 / 3)
+_TILE_OVERLAP: Final = 0.5
 _SMALLEST_TILE: Final = 96
 
 # Shift, scale and turn up to which two tiles are thought to show the same person.
@@ -69,10 +77,10 @@ def body_box(keypoints: FloatArray) -> FloatArray:
     return np.concatenate((low - margin, high + margin), dtype=np.float32)
 
 
-def _starts(length: int, side: int, overlap: float) -> list[int]:
+def _starts(length: int, side: int) -> list[int]:
     if side >= length:
         return [0]
-    count = math.ceil((length - side) / (side * (1 - overlap)) - 1e-9) + 1
+    count = math.ceil((length - side) / (side * (1 - _TILE_OVERLAP)) - 1e-9) + 1
     return [round(start) for start in np.linspace(0, length - side, count)]
 
 
@@ -82,19 +90,19 @@ def search_tiles(width: int, height: int, levels: int) -> list[Tile]:
     Tiles of a level cover the frame; levels whose tiles would be tiny are left out.
     """
     tiles: list[Tile] = [(0, 0, width, height)]
-    for share, overlap in _TILE_LEVELS[: levels - 1]:
+    for share in _TILE_SHARES[: levels - 1]:
         side = round(share * min(width, height))
         if side < min(_SMALLEST_TILE, width, height) or side < 1:
             continue
         tiles += [
             (x, y, min(x + side, width), min(y + side, height))
-            for y in _starts(height, side, overlap)
-            for x in _starts(width, side, overlap)
+            for y in _starts(height, side)
+            for x in _starts(width, side)
         ]
     return list(dict.fromkeys(tiles))
 
 
-class BlazePosePersons:
+class BlazePosePersons(PersonFinder):
     """People whom BlazePose finds in a frame and its tiles.
 
     Args:
@@ -103,8 +111,6 @@ class BlazePosePersons:
         max_persons: of more people in a frame the largest are taken.
         levels: 1 searches the whole frame, 2 also tiles as high as the frame, 3 also tiles two
             thirds as high. Each finds smaller people, and takes longer.
-        weights_sha256: of the networks.
-        reason: see :class:`PersonFinder`.
 
     Raises:
         UsageError: there is no such level.
@@ -118,13 +124,9 @@ class BlazePosePersons:
         network: LandmarkNetwork,
         max_persons: int = 6,
         levels: int = 3,
-        *,
-        weights_sha256: str = "",
-        reason: str = "asked for",
     ) -> None:
         if levels not in LEVELS:
             raise UsageError(f"search levels are {LEVELS}, not {levels}")
-        self.reason, self.weights_sha256 = reason, weights_sha256
         self._max_persons, self._levels = max_persons, levels
         self._detector, self._network = detector, network
 
@@ -160,29 +162,17 @@ class BlazePosePersons:
 
     def _confirmed(self, frame: ImageArray, found: Candidates) -> BoolArray:
         """(C,): which doubtful candidates one sees from close by as well."""
-        height, width = frame.shape[:2]
         confirmed = np.zeros(len(found.doubtful), np.bool_)
-        half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[:, None]
-        low = np.maximum((found.regions.centers - half).astype(int), 0)
-        high = np.minimum((found.regions.centers + half).astype(int) + 1, (width, height))
-        which = np.flatnonzero(found.doubtful & (high > low).all(1))
-        tiles = [
-            (int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in np.hstack((low, high))[which]
-        ]
-        for index, people in zip(which, self._detector.find(frame, tiles), strict=True):
+        tiles: dict[int, Tile] = {}
+        for index in np.flatnonzero(found.doubtful).tolist():
+            half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[index]
+            tile = square_tile(found.regions.centers[index], half, frame)
+            if tile is not None:
+                tiles[index] = tile
+        seen = self._detector.find(frame, list(tiles.values()))
+        for index, people in zip(tiles, seen, strict=True):
             confirmed[index] = _alike(found.regions[np.array([index])], people.regions).any()
         return confirmed
-
-    def __enter__(self) -> BlazePosePersons:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to free."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +193,7 @@ class Candidates:
 
 def candidates(found: Sequence[FoundPeople]) -> Candidates:
     """What several tiles show, once each; what has most support comes first."""
-    regions = joined([people.regions for people in found])
+    regions = Regions.joined([people.regions for people in found])
     scores = np.concatenate([people.scores for people in found]).astype(np.float64)
     tile = np.repeat(np.arange(len(found)), [len(people.scores) for people in found])
     alike = _alike(regions, regions)
@@ -229,3 +219,14 @@ def _alike(one: Regions, other: Regions) -> BoolArray:
     columns = np.tile(np.arange(len(other)), len(one))
     apart = differ(one[rows], other[columns], *_ALIKE)
     return ~apart.reshape(len(one), len(other))
+
+
+def load_persons(max_persons: int = 6, levels: int = 3) -> BlazePosePersons:
+    """BlazePose as a finder of persons for other networks.
+
+    Raises:
+        MissingError: OpenVINO or a network is missing.
+    """
+    detector = load_person_detector()
+    network = LandmarkNetwork(network_file(LANDMARKS[best_size()]))
+    return BlazePosePersons(detector, network, max_persons, levels)

@@ -21,8 +21,7 @@ from gridpose.openvino_engine import Engine, EnginePrecision, Pixels
 
 CROP: Final = 256
 KEYPOINTS: Final = 33
-MIDDLE, TOP = 33, 34
-"""The auxiliary points, which tell where the person's region is in the next frame."""
+_USED: Final = KEYPOINTS + 2
 _POINTS, _VALUES = 39, 5
 _OUTPUTS: Final = ("Identity", "Identity_1", "Identity_3")  # points, presence, heatmaps
 _PIXELS: Final = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), channels_first=False)
@@ -36,19 +35,14 @@ _MIN_HEAT: Final = 0.5
 class Landmarks:
     """N people.
 
-    ``points`` (N, 35, 2) px in the frame, the last two auxiliary; ``visibility`` (N, 35) in
-    [0, 1]: whether a point is seen rather than guessed; ``inside`` (N, 35) in [0, 1]: whether it
-    lies in the crop at all; ``score`` (N,) in [0, 1]: whether there is a person.
+    ``points`` (N, 35, 2) px in the frame, the last two auxiliary: they tell the person's region in
+    the next frame; ``visibility`` (N, 35) in [0, 1]: whether a point is seen rather than guessed;
+    ``score`` (N,) in [0, 1]: whether there is a person.
     """
 
     points: FloatArray
     visibility: FloatArray
-    inside: FloatArray
     score: FloatArray
-
-    def regions(self) -> Regions:
-        """Where to look for these people in the next frame."""
-        return Regions.from_points(self.points[:, MIDDLE], self.points[:, TOP])
 
 
 class LandmarkNetwork:
@@ -72,17 +66,15 @@ class LandmarkNetwork:
     ) -> Landmarks:
         """The person in each region of (H, W, 3) RGB frames."""
         if not len(regions):
-            none = np.zeros((0, TOP + 1), np.float32)
-            return Landmarks(np.zeros((0, TOP + 1, 2), np.float32), none, none, none[:, 0])
+            none = np.zeros((0, _USED, 2), np.float32)
+            return Landmarks(none, none[..., 0], none[:, 0, 0])
         crops = np.empty((len(regions), CROP, CROP, 3), np.uint8)
         regions.cut(frames, frame_of_region, crops)
         raw, score, heat = self._engine(crops)
         values = raw.reshape(-1, _POINTS, _VALUES)
-        places = refined((values[..., :2] / CROP).astype(np.float32), heat)[:, : TOP + 1]
-        sure = _sigmoid(values[:, : TOP + 1, 3:])
-        return Landmarks(
-            regions.to_frame(places), sure[..., 0], sure[..., 1], score.reshape(len(regions))
-        )
+        places = refined((values[..., :2] / CROP).astype(np.float32), heat)
+        visibility = _sigmoid(values[:, :_USED, 3])
+        return Landmarks(regions.to_frame(places[:, :_USED]), visibility, score.reshape(-1))
 
 
 def refined(places: FloatArray, heat: FloatArray) -> FloatArray:
@@ -96,9 +88,8 @@ def refined(places: FloatArray, heat: FloatArray) -> FloatArray:
     at = np.trunc(places * size).astype(np.int64)
     reach = np.arange(_KERNEL) - _KERNEL // 2
     column, row = at[..., 0, None] + reach, at[..., 1, None] + reach
-    inside = ((row >= 0) & (row < height))[..., :, None] & ((column >= 0) & (column < width))[
-        ..., None, :
-    ]
+    in_row, in_column = (row >= 0) & (row < height), (column >= 0) & (column < width)
+    inside = in_row[..., :, None] & in_column[..., None, :]
     window = heat[
         np.arange(count)[:, None, None, None],
         row.clip(0, height - 1)[..., :, None],
@@ -107,16 +98,8 @@ def refined(places: FloatArray, heat: FloatArray) -> FloatArray:
     ]
     weight = np.where(inside, _sigmoid(window), 0)
     total = weight.sum((-2, -1))
-    mean = (
-        np.stack(
-            (
-                (weight.sum(-2) * column).sum(-1),
-                (weight.sum(-1) * row).sum(-1),
-            ),
-            -1,
-        )
-        / np.maximum(total, 1e-12)[..., None]
-    )
+    across, down = (weight.sum(-2) * column).sum(-1), (weight.sum(-1) * row).sum(-1)
+    mean = np.stack((across, down), -1) / np.maximum(total, 1e-12)[..., None]
     starts_inside = ((at >= 0) & (at < size)).all(-1)
     use = starts_inside & (weight.max((-2, -1)) >= _MIN_HEAT) & (total > 0)
     return np.where(use[..., None], mean / size, places).astype(np.float32)

@@ -15,10 +15,11 @@ from typing import Final
 import cv2
 import numpy as np
 
-from gridpose.core import DoubleArray, FloatArray, ImageArray
+from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
+from gridpose.detectors.blazepose.weights import PERSON_DETECTOR, network_file
 from gridpose.detectors.person_boxes import overlaps
-from gridpose.openvino_engine import Engine, EnginePrecision, Pixels
+from gridpose.openvino_engine import Engine, EnginePrecision, Pixels, processor_has_bf16
 
 SIDE: Final = 224
 _OUTPUTS: Final = ("Identity", "Identity_1")  # boxes with key points, scores
@@ -28,7 +29,6 @@ _ANCHORS_OF_STRIDE: Final = ((8, 2), (16, 2), (32, 6))
 _SCORE_CLIP: Final = 100.0
 _SUPPRESSED_IOU: Final = 0.3
 """``min_suppression_threshold``."""
-_KEY_POINTS: Final = 4
 _PIXELS: Final = Pixels((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), channels_first=False)
 
 Tile = tuple[int, int, int, int]
@@ -37,11 +37,19 @@ Tile = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class FoundPeople:
-    """``regions`` of N people, ``faces`` (N, 4) xyxy px, ``scores`` (N,) in [0, 1]."""
+    """``regions`` of N people and their ``scores`` (N,) in [0, 1]."""
 
     regions: Regions
-    faces: FloatArray
     scores: FloatArray
+
+
+def square_tile(center: AnyArray, half: float, frame: ImageArray) -> Tile | None:
+    """A square of twice ``half`` px around (x, y), as far as it lies in the frame; else None."""
+    height, width = frame.shape[:2]
+    x, y = center.tolist()
+    x0, y0 = max(int(x - half), 0), max(int(y - half), 0)
+    x1, y1 = min(int(x + half) + 1, width), min(int(y + half) + 1, height)
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
 def anchors() -> DoubleArray:
@@ -91,22 +99,30 @@ class PersonDetector:
 
     def _people(self, raw: FloatArray, scores: DoubleArray, tile: Tile) -> FoundPeople:
         likely = np.flatnonzero(scores >= self._min_score)
-        values = raw[likely].astype(np.float64).reshape(len(likely), 2 + _KEY_POINTS, 2) / SIDE
-        # The first pair is the box's centre and the second its size, of which anchors are 1.
-        values[:, [0, *range(2, 2 + _KEY_POINTS)]] += self._anchors[likely, None]
-        centers, half = values[:, 0], values[:, 1] / 2
-        boxes = np.concatenate((centers - half, centers + half), -1)
-        places = np.concatenate((boxes.reshape(-1, 2, 2), values[:, 2:]), 1)
-        merged, best = _merged(boxes, scores[likely], places)
+        values = raw[likely].astype(np.float64).reshape(-1, 6, 2) / SIDE
+        # A box's centre and size, of which anchors are 1, and the points that tell the region.
+        anchors, size = self._anchors[likely], values[:, 1]
+        center, points = values[:, 0] + anchors, values[:, 2:4] + anchors[:, None]
+        boxes = np.concatenate((center - size / 2, center + size / 2), -1)
+        merged, best = _merged(boxes, scores[likely], points)
         x0, y0, x1, y1 = tile
         side = max(x1 - x0, y1 - y0)
         middle = np.array(((x0 + x1) / 2, (y0 + y1) / 2))
         placed = (merged - 0.5) * side + middle
-        return FoundPeople(
-            Regions.from_points(placed[:, 2], placed[:, 3]),
-            placed[:, :2].reshape(-1, 4).astype(np.float32),
-            best.astype(np.float32),
-        )
+        regions = Regions.from_points(placed[:, 0], placed[:, 1])
+        return FoundPeople(regions, best.astype(np.float32))
+
+
+def load_person_detector() -> PersonDetector:
+    """The one of this installation, in bfloat16 where the processor has it.
+
+    It only says where to look first.
+
+    Raises:
+        MissingError: OpenVINO or the network is missing.
+    """
+    precision: EnginePrecision = "bf16" if processor_has_bf16() else "fp32"
+    return PersonDetector(network_file(PERSON_DETECTOR), precision=precision)
 
 
 def _letterbox(frame: ImageArray, tile: Tile, out: ImageArray) -> None:

@@ -47,6 +47,15 @@ class Regions:
         angles = np.arctan2(arm[:, 0], -arm[:, 1])
         return cls(np.asarray(middle, np.float64), sides, angles)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Regions]) -> Regions:
+        """All of at least one part, in order."""
+        return cls(
+            np.concatenate([part.centers for part in parts]),
+            np.concatenate([part.sides for part in parts]),
+            np.concatenate([part.angles for part in parts]),
+        )
+
     def matrices(self, crop: int) -> DoubleArray:
         """(N, 2, 3) affine maps from px in crops of ``crop`` px to px in the frame."""
         cos, sin = np.cos(self.angles), np.sin(self.angles)
@@ -54,11 +63,6 @@ class Regions:
         linear = turn * (self.sides / crop)[:, None, None]
         corner = self.centers - linear.sum(-1) * (crop / 2)
         return np.concatenate((linear, corner[..., None]), -1)
-
-    def corners(self) -> DoubleArray:
-        """(N, 4, 2) px."""
-        ends = np.array([(0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)], np.float64)
-        return np.asarray(np.einsum("nij,kj->nki", self.matrices(1), ends))
 
     def cut(
         self, frames: Sequence[ImageArray], frame_of_region: Sequence[int], out: ImageArray
@@ -81,15 +85,6 @@ class Regions:
         matrices = self.matrices(1)
         placed = np.einsum("nij,nkj->nki", matrices[:, :, :2], points) + matrices[:, None, :, 2]
         return np.asarray(placed, np.float32)
-
-
-def joined(regions: Sequence[Regions]) -> Regions:
-    """All of them, in order; there must be at least one."""
-    return Regions(
-        np.concatenate([one.centers for one in regions]),
-        np.concatenate([one.sides for one in regions]),
-        np.concatenate([one.angles for one in regions]),
-    )
 
 
 def differ(

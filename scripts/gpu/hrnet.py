@@ -116,7 +116,7 @@ def run(job: Job, models: dict[str, tuple[PoseConfig, Any]]) -> None:
 
 
 def _from_frames(job: Job, config: PoseConfig, model: Any) -> dict[str, Any]:
-    """Crops a second of whole calls, and px: crops cut elsewhere, batches not recorded."""
+    """Crops a second of whole calls, and px: batches of other sizes, and not recorded."""
     count = 4 if job.small else 256
     frames, index, boxes = frames_and_boxes(count, (320, 240) if job.small else (1920, 1080))
     precision: Any = "fp16" if job.cuda else "fp32"
@@ -125,8 +125,7 @@ def _from_frames(job: Job, config: PoseConfig, model: Any) -> dict[str, Any]:
     ways: dict[str, dict[str, Any]] = {
         "batch 64, recorded": {"batch_size": 64},
         "batch 64, launched": {"batch_size": 64, "recorded": False},
-        "batch 256, cut by OpenCV": {"batch_size": 256},
-        "batch 256, cut on device": {"batch_size": 256, "cut_on_device": True},
+        "batch 256": {"batch_size": 256},
     }
     for way, options in ways.items():
         network = _network(job, config, model, precision, **options)
