@@ -106,7 +106,6 @@ def render_command(
       gridpose render dance.npz -o sheet.png --theme light
     """  # noqa: D301
     from gridpose.pipeline.console import Console, ProgressDisplay
-    from gridpose.pipeline.exports import select
     from gridpose.pipeline.posefile import read_pose_file
     from gridpose.pipeline.render import RenderOptions, render_poses
 
@@ -125,7 +124,7 @@ def render_command(
     )
     tracks = read_pose_file(poses)
     if track:
-        tracks = select(tracks, track)
+        tracks = tracks.select(tracks=tracks.rows(track))
     with ProgressDisplay(quiet) as progress:
         warnings = render_poses(tracks, output, options, on_progress=progress.update)
     for warning in warnings:

@@ -78,17 +78,14 @@ def server():
 def program(tmp_path, monkeypatch):
     """``program(script)``: a shell script in ffmpeg's place; in it $ffmpeg is the real one."""
     real = ffmpeg_program()
-    ffmpeg_module.keep_every_frame(real)
+    ffmpeg_module.ffmpeg_version(real)
 
     def replace(script):
         file = tmp_path / "fake_ffmpeg"
         file.write_text(f"#!/bin/sh\nffmpeg='{real}'\n{script}\n")
         file.chmod(0o755)
-        for module in (ffmpeg_module, reader_module):
-            monkeypatch.setattr(module, "ffmpeg_program", lambda: str(file))
-            monkeypatch.setattr(
-                module, "keep_every_frame", lambda _: {"fps_mode": "passthrough"}, raising=False
-            )
+        monkeypatch.setattr(ffmpeg_module, "ffmpeg_program", lambda: str(file))
+        monkeypatch.setattr(ffmpeg_module, "ffmpeg_version", lambda _: None)
 
     return replace
 

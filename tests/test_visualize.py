@@ -130,7 +130,7 @@ def test_views_by_name(text):
 def test_views_by_angles():
     assert parse_view("-30, 45.5") == View(-30, 45.5)
     for text in ("", "behind", "10", "10,95", "nan,0", "1,2,3"):
-        with pytest.raises(UsageError, match="--view"):
+        with pytest.raises(UsageError, match=r"`view=.*`: must be"):
             parse_view(text)
 
 
@@ -139,7 +139,7 @@ def test_resolutions():
     assert parse_resolution("720p") == (1280, 720)
     assert parse_resolution("4K") == (3840, 2160)
     for text in ("", "0x10", "1080", "10x10", "99999x100", "-1920x1080"):
-        with pytest.raises(UsageError, match="--resolution"):
+        with pytest.raises(UsageError, match=r"`resolution=.*`: must be"):
             parse_resolution(text)
 
 

@@ -37,7 +37,7 @@ class Look:
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
-    """Width and height of ``--resolution``: ``1920x1080``, or ``720p``, ``4k`` and the like.
+    """Width and height that a text names: ``1920x1080``, or ``720p``, ``4k`` and the like.
 
     Raises:
         UsageError: it is neither, or too small or large.
@@ -49,7 +49,7 @@ def parse_resolution(text: str) -> tuple[int, int]:
     sides = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(_SMALLEST <= side <= _LARGEST for side in sides):
         raise UsageError(
-            f"--resolution {text}: must be WIDTHxHEIGHT between {_SMALLEST} and {_LARGEST}, "
+            f"`resolution={text}`: must be WIDTHxHEIGHT between {_SMALLEST} and {_LARGEST}, "
             f"or one of {', '.join(named)}"
         )
     return sides
