@@ -44,6 +44,12 @@ class View:
             )
         )
 
+    @property
+    def away(self) -> DoubleArray:
+        """(3,) unit vector along the floor, away from the viewer."""
+        azimuth = math.radians(self.azimuth)
+        return np.array((-math.sin(azimuth), math.cos(azimuth), 0.0))
+
 
 VIEWS: Final = {
     "default": View(),

@@ -25,7 +25,7 @@ from gridpose.core import (
     PoseTracks,
 )
 from gridpose.visualize.bones import FAINTEST, line_colour
-from gridpose.visualize.palette import THEMES, Colour
+from gridpose.visualize.palette import THEMES, hex_of
 from gridpose.visualize.stage import SPACING_METRES
 
 ASSETS = Path(__file__).with_name("assets")
@@ -225,17 +225,14 @@ def _mean_image_x(columns: AnyArray) -> float:
 def _stage_colours() -> dict[str, dict[str, str]]:
     parts = ("background", "floor", "grid", "shadow")
     return {
-        name: {part: _hex(getattr(theme, part)) for part in parts} for name, theme in THEMES.items()
+        name: {part: hex_of(getattr(theme, part)) for part in parts}
+        for name, theme in THEMES.items()
     }
 
 
 def _joint_colours(track_id: int) -> dict[str, list[str]]:
     """By theme, the colours of joints and of the bones that end in them."""
     return {
-        name: [_hex(line_colour(joint, theme.family(track_id))) for joint in range(NUM_JOINTS)]
+        name: [hex_of(line_colour(joint, theme.family(track_id))) for joint in range(NUM_JOINTS)]
         for name, theme in THEMES.items()
     }
-
-
-def _hex(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
