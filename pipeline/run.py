@@ -37,6 +37,7 @@ from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
+    from gridpose.pipeline.ffmpeg import StreamInfo
     from gridpose.pipeline.lifting_stage import LiftingStage
     from gridpose.pipeline.mender import Mender
     from gridpose.pipeline.timeline import Timeline
@@ -77,6 +78,7 @@ def run_video(
     *,
     on_progress: Callable[[Progress], None] | None = None,
     on_detector: Callable[[Detector], None] | None = None,
+    info: StreamInfo | None = None,
 ) -> VideoResult:
     """Detect, follow, lift and draw the people of a video or picture.
 
@@ -86,6 +88,7 @@ def run_video(
         options: see :class:`VideoOptions`.
         on_progress: called after every finished frame.
         on_detector: called with the detector once it is loaded.
+        info: what :func:`~gridpose.pipeline.ffmpeg.probe` said of the video, if it was asked.
 
     Raises:
         InputError: the source cannot be used.
@@ -107,7 +110,7 @@ def run_video(
     frames: Source = (
         ImageSource(source)
         if still
-        else VideoReader(source, options.start, options.end, options.stride)
+        else VideoReader(source, options.start, options.end, options.stride, info)
     )
     layout = None if output is None else _layout_of(frames.size, options)
     run = _Run(frames, layout, options, stopwatch, on_progress, on_detector)
