@@ -157,28 +157,32 @@ class PoseArray:
     """What is known of an array of :class:`PoseTracks`, by its ``name``.
 
     ``axes`` are "track", "frame", or a length; ``person`` is the attribute of :class:`Person` that
-    holds the value of one track in one frame, "" where there is none.
+    holds the value of one track in one frame, "" where there is none. ``absent`` is the value where
+    somebody is absent.
     """
 
     name: str
-    dtype: np.dtype[Any]
+    dtype: DTypeLike
     axes: tuple[str | int, ...]
-    person: str
+    person: str = ""
+    absent: float = 0
 
     def shape(self, tracks: int, frames: int) -> tuple[int, ...]:
         """Of the array for so many tracks and frames."""
         lengths = {"track": tracks, "frame": frames}
         return tuple(lengths[axis] if isinstance(axis, str) else axis for axis in self.axes)
 
-    @property
-    def absent(self) -> float:
-        """The value where somebody is absent: NaN, 0 in whole numbers."""
-        return np.nan if self.dtype.kind == "f" else 0
 
-
-def _array(dtype: DTypeLike, *axes: str | int, person: str = "") -> dict[str, Any]:
+def _array(dtype: DTypeLike, *axes: str) -> dict[str, Any]:
     """Metadata of a field: those of :class:`PoseArray`."""
-    return {"dtype": np.dtype(dtype), "axes": axes, "person": person}
+    return {"dtype": dtype, "axes": axes}
+
+
+def _of_person(attribute: str, *shape: int, dtype: DTypeLike = np.float32) -> dict[str, Any]:
+    """Metadata of a field that has an attribute of :class:`Person` for each track and frame."""
+    absent = np.nan if dtype is np.float32 else 0
+    axes = ("track", "frame", *shape)
+    return {"dtype": dtype, "axes": axes, "person": attribute, "absent": absent}
 
 
 @dataclass(frozen=True)
@@ -195,22 +199,12 @@ class PoseTracks:
     """Width and height as displayed."""
     track_id: NDArray[np.int64] = field(metadata=_array(np.int64, "track"))
     present: BoolArray = field(metadata=_array(np.bool_, "track", "frame"))
-    bbox: FloatArray = field(metadata=_array(np.float32, "track", "frame", 4, person="bbox"))
-    keypoints_2d: FloatArray = field(
-        metadata=_array(np.float32, "track", "frame", NUM_JOINTS, 2, person="keypoints_2d")
-    )
-    confidence: FloatArray = field(
-        metadata=_array(np.float32, "track", "frame", NUM_JOINTS, person="confidence")
-    )
-    poses_3d: FloatArray = field(
-        metadata=_array(np.float32, "track", "frame", NUM_JOINTS, 3, person="pose_3d")
-    )
-    poses_world: FloatArray = field(
-        metadata=_array(np.float32, "track", "frame", NUM_JOINTS, 3, person="pose_world")
-    )
-    repaired: NDArray[np.uint8] = field(
-        metadata=_array(np.uint8, "track", "frame", NUM_JOINTS, person="repaired")
-    )
+    bbox: FloatArray = field(metadata=_of_person("bbox", 4))
+    keypoints_2d: FloatArray = field(metadata=_of_person("keypoints_2d", NUM_JOINTS, 2))
+    confidence: FloatArray = field(metadata=_of_person("confidence", NUM_JOINTS))
+    poses_3d: FloatArray = field(metadata=_of_person("pose_3d", NUM_JOINTS, 3))
+    poses_world: FloatArray = field(metadata=_of_person("pose_world", NUM_JOINTS, 3))
+    repaired: NDArray[np.uint8] = field(metadata=_of_person("repaired", NUM_JOINTS, dtype=np.uint8))
     """(P, T, 17) flags of :class:`Repair`; 0 where somebody is absent."""
     meta: dict[str, Any]
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import platformdirs
 from numpy.lib import format as npy_format
+from numpy.typing import DTypeLike
 
 from gridpose.core import AnyArray, MissingError
 
@@ -97,7 +97,7 @@ class ArrayInPieces:
     """An array that is never in memory as a whole: its parts along the first axis, in order."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: DTypeLike
     pieces: Iterable[AnyArray]
 
 
@@ -117,7 +117,7 @@ def save_npz(file: Path, arrays: Mapping[str, AnyArray | ArrayInPieces]) -> None
                 if isinstance(array, np.ndarray):
                     npy_format.write_array(stream, array, allow_pickle=False)  # type: ignore[no-untyped-call]
                     continue
-                kind = npy_format.dtype_to_descr(array.dtype)  # type: ignore[no-untyped-call]
+                kind = npy_format.dtype_to_descr(np.dtype(array.dtype))  # type: ignore[no-untyped-call]
                 header = {"descr": kind, "fortran_order": False, "shape": array.shape}
                 npy_format.write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
                 for piece in array.pieces:
