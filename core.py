@@ -245,7 +245,7 @@ class PoseTracks:
             frames: likewise, of frames.
         """
         chosen = {"track": tracks, "frame": frames}
-        changed: dict[str, AnyArray] = {}
+        changed: dict[str, Any] = {}
         for array in POSE_ARRAYS:
             values: AnyArray = getattr(self, array.name)
             for place, axis in enumerate(array.axes):

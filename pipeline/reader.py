@@ -124,17 +124,16 @@ class _Watchman(threading.Thread):
         super().__init__(daemon=True, name="ffmpeg-watchman")
         self._process, self._seconds = process, seconds
         self._done = threading.Event()
-        self.waits = False
-        """Whether somebody waits for a frame; to be set by them."""
-        self.frames = 0
-        """How many came; to be counted by whom they reach."""
+        self.waits_for: int | None = None
+        """The frame that somebody waits for, None while nobody does; to be set by them."""
         self.stalled = False
 
     def run(self) -> None:
-        waited, frames = 0.0, 0
+        waited, before = 0.0, None
         while not self._done.wait(_TICK_SECONDS):
-            waited = waited + _TICK_SECONDS if self.waits and self.frames == frames else 0.0
-            frames = self.frames
+            frame = self.waits_for
+            waited = waited + _TICK_SECONDS if frame is not None and frame == before else 0.0
+            before = frame
             if waited >= self._seconds:
                 self.stalled = True
                 self._process.kill()
@@ -249,11 +248,10 @@ class VideoReader:
             with watchman:
                 while True:
                     image = np.empty((height, width, 3), np.uint8)
-                    watchman.waits = True
+                    watchman.waits_for = index
                     if not _read_exactly(process.stdout, image.data.cast("B")):
                         break
-                    watchman.waits = False
-                    watchman.frames += 1
+                    watchman.waits_for = None
                     yield Frame(index, clock.time(log.timestamp(index)), image)
                     index += 1
                 self.cpu_seconds += reap(process)

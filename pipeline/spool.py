@@ -51,7 +51,7 @@ class PoseSpool:
 
     def tracks(self, meta: dict[str, Any]) -> PoseTracks:
         """Everything in memory."""
-        dense: dict[str, AnyArray] = {}
+        dense: dict[str, Any] = {}
         for each in PERSON_ARRAYS:
             dense[each.name] = np.empty(self._shape(each), each.dtype)
             for row, values in enumerate(self._tracks_of(each)):
