@@ -29,21 +29,19 @@ __all__ = [
     "viewer_page",
 ]
 
-_HOMES = {
-    "LAYOUTS": "look",
-    "Layout": "layout",
-    "Look": "look",
-    "SceneRenderer": "scene",
-    "VIEWS": "views",
-    "View": "views",
-    "draw_people": "overlay",
-    "parse_resolution": "look",
-    "parse_view": "views",
-    "viewer_page": "viewer",
+_NAMES = {
+    "look": ("LAYOUTS", "Look", "parse_resolution"),
+    "layout": ("Layout",),
+    "overlay": ("draw_people",),
+    "scene": ("SceneRenderer",),
+    "viewer": ("viewer_page",),
+    "views": ("VIEWS", "View", "parse_view"),
 }
+"""By the module that has them."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"gridpose.visualize.{_HOMES[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(f"gridpose.visualize.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
