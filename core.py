@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import IntFlag
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 AnyArray = NDArray[Any]
+Index = Sequence[int] | slice | NDArray[np.bool_] | NDArray[np.int64]
+"""What NumPy indexes an axis with."""
 ImageArray = NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 
@@ -60,6 +63,12 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
 """``auto`` is fp32, and where OpenVINO runs a detector what its keypoints survive."""
+
+
+def unit_vectors(vectors: AnyArray) -> DoubleArray:
+    """Vectors (..., D) over their lengths; those without length stay near zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float64)
 
 
 def may_have_gpu() -> bool:
@@ -150,6 +159,39 @@ class Person:
 
 
 @dataclass(frozen=True)
+class PoseArray:
+    """What is known of an array of :class:`PoseTracks`, by its ``name``.
+
+    ``axes`` are "track", "frame", or a length; ``person`` is the attribute of :class:`Person` that
+    holds the value of one track in one frame, "" where there is none. ``absent`` is the value where
+    somebody is absent.
+    """
+
+    name: str
+    dtype: DTypeLike
+    axes: tuple[str | int, ...]
+    person: str = ""
+    absent: float = 0
+
+    def shape(self, tracks: int, frames: int) -> tuple[int, ...]:
+        """Of the array for so many tracks and frames."""
+        lengths = {"track": tracks, "frame": frames}
+        return tuple(lengths[axis] if isinstance(axis, str) else axis for axis in self.axes)
+
+
+def _array(dtype: DTypeLike, *axes: str) -> dict[str, Any]:
+    """Metadata of a field: those of :class:`PoseArray`."""
+    return {"dtype": dtype, "axes": axes}
+
+
+def _of_person(attribute: str, *shape: int, dtype: DTypeLike = np.float32) -> dict[str, Any]:
+    """Metadata of a field that has an attribute of :class:`Person` for each track and frame."""
+    absent = np.nan if dtype is np.float32 else 0
+    axes = ("track", "frame", *shape)
+    return {"dtype": dtype, "axes": axes, "person": attribute, "absent": absent}
+
+
+@dataclass(frozen=True)
 class PoseTracks:
     """All people of a video: T frames, P tracks, 17 joints. Absent frames are NaN.
 
@@ -157,18 +199,18 @@ class PoseTracks:
     """
 
     fps: float
-    frame_time: DoubleArray
+    frame_time: DoubleArray = field(metadata=_array(np.float64, "frame"))
     """(T,) presentation times in seconds."""
     image_size: tuple[int, int]
     """Width and height as displayed."""
-    track_id: NDArray[np.int64]
-    present: NDArray[np.bool_]
-    bbox: FloatArray
-    keypoints_2d: FloatArray
-    confidence: FloatArray
-    poses_3d: FloatArray
-    poses_world: FloatArray
-    repaired: NDArray[np.uint8]
+    track_id: NDArray[np.int64] = field(metadata=_array(np.int64, "track"))
+    present: BoolArray = field(metadata=_array(np.bool_, "track", "frame"))
+    bbox: FloatArray = field(metadata=_of_person("bbox", 4))
+    keypoints_2d: FloatArray = field(metadata=_of_person("keypoints_2d", NUM_JOINTS, 2))
+    confidence: FloatArray = field(metadata=_of_person("confidence", NUM_JOINTS))
+    poses_3d: FloatArray = field(metadata=_of_person("pose_3d", NUM_JOINTS, 3))
+    poses_world: FloatArray = field(metadata=_of_person("pose_world", NUM_JOINTS, 3))
+    repaired: NDArray[np.uint8] = field(metadata=_of_person("repaired", NUM_JOINTS, dtype=np.uint8))
     """(P, T, 17) flags of :class:`Repair`; 0 where somebody is absent."""
     meta: dict[str, Any]
 
@@ -182,13 +224,48 @@ class PoseTracks:
         """Who is present in a frame."""
         return [
             Person(
-                int(self.track_id[track]),
-                self.bbox[track, frame],
-                self.keypoints_2d[track, frame],
-                self.confidence[track, frame],
-                self.poses_3d[track, frame],
-                self.poses_world[track, frame],
-                self.repaired[track, frame],
+                track_id=int(self.track_id[row]),
+                **{each.person: getattr(self, each.name)[row, frame] for each in PERSON_ARRAYS},
             )
-            for track in np.flatnonzero(self.present[:, frame])
+            for row in np.flatnonzero(self.present[:, frame])
         ]
+
+    def rows(self, track_ids: Sequence[int]) -> list[int]:
+        """Where tracks of these numbers are.
+
+        Raises:
+            UsageError: there is no such track.
+        """
+        known = self.track_id.tolist()
+        for track in track_ids:
+            if track not in known:
+                there = ", ".join(map(str, known))
+                raise UsageError(f"there is no track {track}; there are {there}")
+        return [known.index(track) for track in track_ids]
+
+    def select(self, tracks: Index | None = None, frames: Index | None = None) -> PoseTracks:
+        """Only some tracks and frames, in all fields together.
+
+        Args:
+            tracks: rows of tracks, as NumPy indexes an axis: numbers, a mask or a slice.
+            frames: likewise, of frames.
+        """
+        chosen = {"track": tracks, "frame": frames}
+        changed: dict[str, Any] = {}
+        for array in POSE_ARRAYS:
+            values: AnyArray = getattr(self, array.name)
+            for place, axis in enumerate(array.axes):
+                index = chosen.get(str(axis))
+                if index is not None:
+                    values = values[(slice(None),) * place + (index,)]
+            changed[array.name] = values
+        return replace(self, **changed)
+
+
+POSE_ARRAYS: Final = tuple(
+    PoseArray(each.name, **each.metadata) for each in fields(PoseTracks) if each.metadata
+)
+"""The arrays of :class:`PoseTracks`, in their order."""
+
+PERSON_ARRAYS: Final = tuple(array for array in POSE_ARRAYS if array.person)
+"""Those with a value of :class:`Person` for each track and frame."""

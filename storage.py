@@ -6,13 +6,18 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import platformdirs
+from numpy.lib import format as npy_format
+from numpy.typing import DTypeLike
 
-from gridpose.core import MissingError
+from gridpose.core import AnyArray, MissingError
 
 
 def cache_dir() -> Path:
@@ -85,3 +90,35 @@ def replacing(file: Path) -> Iterator[Path]:
         raise MissingError(f"{file}: cannot be written ({error.strerror or error})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ArrayInPieces:
+    """An array that is never in memory as a whole: its parts along the first axis, in order."""
+
+    shape: tuple[int, ...]
+    dtype: DTypeLike
+    pieces: Iterable[AnyArray]
+
+
+def save_npz(file: Path, arrays: Mapping[str, AnyArray | ArrayInPieces]) -> None:
+    """Write a compressed ``.npz``, which appears only when it is complete.
+
+    Raises:
+        ValueError: an array of Python objects, which would have to be pickled.
+        MissingError: the disk said no.
+    """
+    with (
+        replacing(file) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                if isinstance(array, np.ndarray):
+                    npy_format.write_array(stream, array, allow_pickle=False)  # type: ignore[no-untyped-call]
+                    continue
+                kind = npy_format.dtype_to_descr(np.dtype(array.dtype))  # type: ignore[no-untyped-call]
+                header = {"descr": kind, "fortran_order": False, "shape": array.shape}
+                npy_format.write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
+                for piece in array.pieces:
+                    stream.write(piece.tobytes())

@@ -24,10 +24,10 @@ from gridpose.core import (
     InputError,
     PoseTracks,
     Repair,
-    UsageError,
+    unit_vectors,
 )
-from gridpose.pipeline.exports import Exported, select
-from gridpose.pipeline.outputs import check_output
+from gridpose.pipeline.exports import Exported, one_person_each
+from gridpose.pipeline.outputs import check_output, check_suffix
 from gridpose.storage import replacing
 
 FORMATS: Final = (".csv", ".png", ".pdf", ".svg")
@@ -77,9 +77,9 @@ def joint_angles(poses_world: FloatArray) -> DoubleArray:
         name: poses_world[..., index, :].astype(np.float64)
         for index, name in enumerate(JOINT_NAMES)
     }
-    trunk = _unit(at["thorax"] - at["hip"])
+    trunk = unit_vectors(at["thorax"] - at["hip"])
     across = at["left_hip"] - at["right_hip"]
-    left = _unit(across - (across * trunk).sum(-1, keepdims=True) * trunk)
+    left = unit_vectors(across - (across * trunk).sum(-1, keepdims=True) * trunk)
     forward = np.cross(left, trunk)
     angles: dict[str, DoubleArray] = {}
     for side in ("left", "right"):
@@ -94,7 +94,7 @@ def joint_angles(poses_world: FloatArray) -> DoubleArray:
         angles[f"{side}_hip_flexion"] = _from_to(
             -(thigh * trunk).sum(-1), (thigh * forward).sum(-1)
         )
-    level_left = _unit(across * (1, 1, 0))
+    level_left = unit_vectors(across * (1, 1, 0))
     level_forward = np.cross(level_left, UP)
     angles["trunk_forward_lean"] = _from_to(trunk[..., 2], (trunk * level_forward).sum(-1))
     sideways = np.clip((trunk * level_left).sum(-1), -1, 1)
@@ -131,24 +131,22 @@ def write_angles(
         InputError: there is nobody in the poses.
         MissingError: the folder cannot be written to.
     """
-    suffix = file.suffix.lower()
-    if suffix not in FORMATS:
-        raise UsageError(f"{file}: the name must end in one of {', '.join(FORMATS)}")
+    check_suffix(file, FORMATS)
     if track_ids is not None:
-        tracks = select(tracks, track_ids)
+        tracks = tracks.select(tracks=tracks.rows(track_ids))
     if not tracks.present.any():
         raise InputError(f"{file}: there is nobody in these poses")
-    files = [file]
-    if suffix != ".csv" and len(tracks.track_id) > 1:
-        files = [file.with_name(f"{file.stem}_p{track}{file.suffix}") for track in tracks.track_id]
-    for each in files:
+    is_table = file.suffix.lower() == ".csv"
+    parts = [(file, tracks)] if is_table else one_person_each(tracks, file)
+    for each, _ in parts:
         check_output(each, overwrite)
-    if suffix == ".csv":
-        with replacing(file) as partial:
-            partial.write_text(csv_text(tracks), encoding="utf-8")
-        return Exported(files, [])
-    _write_figures(tracks, files)
-    return Exported(files, [])
+    for each, part in parts:
+        with replacing(each) as partial:
+            if is_table:
+                partial.write_text(csv_text(part), encoding="utf-8")
+            else:
+                _write_figure(part, partial)
+    return Exported([each for each, _ in parts], [])
 
 
 def csv_text(tracks: PoseTracks) -> str:
@@ -172,26 +170,20 @@ def csv_text(tracks: PoseTracks) -> str:
     return out.getvalue()
 
 
-def _write_figures(tracks: PoseTracks, files: Sequence[Path]) -> None:
+def _write_figure(tracks: PoseTracks, file: Path) -> None:
+    """Curves of the one person of ``tracks``."""
     from gridpose.visualize.angle_plots import angle_curves
     from gridpose.visualize.plots import save
 
-    angles, filled = joint_angles(tracks.poses_world), interpolated(tracks.repaired)
+    angles, filled = joint_angles(tracks.poses_world[0]), interpolated(tracks.repaired[0])
     source = str(tracks.meta.get("source") or "")
-    for person, file in enumerate(files):
-        figure = angle_curves(
-            tracks.frame_time,
-            {angle.name: angles[person, :, index] for index, angle in enumerate(ANGLES)},
-            {angle.name: filled[person, :, index] for index, angle in enumerate(ANGLES)},
-            title=f"person {int(tracks.track_id[person])}" + (f", {source}" if source else ""),
-        )
-        with replacing(file) as partial:
-            save(figure, partial)
-
-
-def _unit(vectors: DoubleArray) -> DoubleArray:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-9))
+    figure = angle_curves(
+        tracks.frame_time,
+        {angle.name: angles[:, index] for index, angle in enumerate(ANGLES)},
+        {angle.name: filled[:, index] for index, angle in enumerate(ANGLES)},
+        title=f"person {int(tracks.track_id[0])}" + (f", {source}" if source else ""),
+    )
+    save(figure, file)
 
 
 def _between(first: DoubleArray, second: DoubleArray) -> DoubleArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from gridpose.pipeline.priority import give_way
@@ -80,12 +79,7 @@ class Background(Generic[T]):
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopped.set()
         # Native code in the thread cannot be interrupted, and Ctrl-C must not wait for it.
         self._thread.join(timeout=None if kind is None else _PATIENCE_SECONDS)

@@ -38,13 +38,13 @@ MEMORY_BYTES = 6 << 30
 """What ffmpeg may allocate while decoding; 8K takes it 2 GiB, and 3 GiB with all threads."""
 _MAX_THREADS = 8
 _FORMATS = (
-    *("mov", "matroska", "avi", "flv", "live_flv", "kux", "asf", "asf_o", "rm", "ivr", "ogg"),
-    *("mpegts", "mpeg", "mpegvideo", "wtv", "ty", "pva", "pmp", "nsv", "nuv", "nut", "swf"),
-    *("mxf", "mxg", "gxf", "lxf", "dv", "dnxhd", "r3d", "cine", "mlv", "yuv4mpegpipe", "lmlm4"),
-    *("h261", "h263", "h264", "hevc", "vvc", "evc", "m4v", "vc1", "ivf", "obu", "av1", "dirac"),
-    *("cavsvideo", "avs2", "avs3", "mjpeg", "smjpeg", "dhav", "ifv", "hxvs", "luodat"),
-    *("gif", "apng", "webp_anim", "jpegxl_anim"),
-    *("mp3", "aac", "ac3", "flac", "wav"),  # for saying that there is only sound
+    "mov,matroska,avi,flv,live_flv,kux,asf,asf_o,rm,ivr,ogg,"
+    "mpegts,mpeg,mpegvideo,wtv,ty,pva,pmp,nsv,nuv,nut,swf,"
+    "mxf,mxg,gxf,lxf,dv,dnxhd,r3d,cine,mlv,yuv4mpegpipe,lmlm4,"
+    "h261,h263,h264,hevc,vvc,evc,m4v,vc1,ivf,obu,av1,dirac,"
+    "cavsvideo,avs2,avs3,mjpeg,smjpeg,dhav,ifv,hxvs,luodat,"
+    "gif,apng,webp_anim,jpegxl_anim,"
+    "mp3,aac,ac3,flac,wav"  # for saying that there is only sound
 )
 """Formats whose files hold all of a video themselves.
 
@@ -114,23 +114,80 @@ def ffmpeg_version(program: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def keep_every_frame(program: str) -> dict[str, str]:
-    """The output option that neither drops nor repeats frames, in this program's spelling."""
-    version = ffmpeg_version(program)
-    if version is not None and version < (5, 1):
-        return {"vsync": "passthrough"}
-    return {"fps_mode": "passthrough"}
+def decode_command(
+    file: Path, target: str, filters: list[str], *, start: float = 0.0, **options: Any
+) -> list[str]:
+    """Arguments that decode the first video stream of a file, neither dropping nor repeating.
+
+    Args:
+        file: it may be hostile.
+        target: where frames go: ``pipe:1``, or ``-`` for nowhere.
+        filters: what frames go through.
+        start: second to seek to.
+        options: of the output.
+    """
+    version = ffmpeg_version(ffmpeg_program())
+    is_old = version is not None and version < (5, 1)
+    options["vsync" if is_old else "fps_mode"] = "passthrough"
+    output = _input(file, start).output(target, map="0:V:0", vf=",".join(filters), **options)
+    return _arguments(output.global_args("-nostdin"))
 
 
-def address(file: Path) -> str:
-    """A file for ffmpeg-python, until :func:`command`; its bytes quoted, as it needs proper text.
+def encode_command(
+    file: Path,
+    size: tuple[int, int],
+    fps: Fraction,
+    *,
+    crf: int,
+    preset: str,
+    audio_from: Path | None = None,
+    audio_codec: str = "copy",
+    audio_start: float = 0.0,
+    audio_end: float | None = None,
+) -> list[str]:
+    """Arguments that encode YUV 4:2:0 frames from stdin as :class:`~.writer.VideoWriter` says.
+
+    ``audio_codec`` is what the sound is encoded with; ``copy`` takes it as it is.
+    """
+    frames = ffmpeg.input(
+        "pipe:0",
+        format="rawvideo",
+        pix_fmt="yuv420p",
+        s=f"{size[0]}x{size[1]}",
+        framerate=f"{fps.numerator}/{fps.denominator}",
+    )
+    streams, sound = [frames["v"]], {}
+    if audio_from is not None:
+        streams.append(_input(audio_from, audio_start, audio_end)["a:0"])
+        sound = {"acodec": audio_codec, "max_muxing_queue_size": 9999}
+    output = ffmpeg.output(
+        *streams,
+        _address(file),
+        vcodec="libx264",
+        pix_fmt="yuv420p",
+        preset=preset,
+        crf=crf,
+        movflags="+faststart",
+        format="mp4",
+        # Say which conversion from RGB was used (OpenCV's is BT.601), or players guess by size.
+        color_range="tv",
+        colorspace="smpte170m",
+        color_primaries="bt709",
+        color_trc="bt709",
+        **sound,
+    )
+    return _arguments(output.overwrite_output())
+
+
+def _address(file: Path) -> str:
+    """A file for ffmpeg-python, until :func:`_arguments`; bytes quoted, as it needs proper text.
 
     Behind ``file:``, ffmpeg takes no name for an option, a protocol or anything else.
     """
     return _ADDRESS + quote(os.fsencode(file.absolute()))
 
 
-def open_input(file: Path, start: float | None = None, end: float | None = None) -> Any:
+def _input(file: Path, start: float = 0.0, end: float | None = None) -> Any:
     """An ffmpeg-python input node.
 
     Protocols other than ``file:`` are off, as are formats that lead to other files, so that no
@@ -138,7 +195,7 @@ def open_input(file: Path, start: float | None = None, end: float | None = None)
     """
     options: dict[str, Any] = {
         "protocol_whitelist": "file",
-        "format_whitelist": ",".join(_FORMATS),
+        "format_whitelist": _FORMATS,
         "max_pixels": MAX_PIXELS,
         # Every thread has pictures of its own. This is ffmpeg's choice, but for the maximum.
         "threads": min(usable_cores() + 1, _MAX_THREADS),
@@ -147,13 +204,13 @@ def open_input(file: Path, start: float | None = None, end: float | None = None)
         options["ss"] = f"{start:.6f}"
     if end is not None:
         options["to"] = f"{end:.6f}"
-    return ffmpeg.input(address(file), **options)
+    return ffmpeg.input(_address(file), **options)
 
 
-def command(output: Any, program: str) -> list[str]:
-    """Argument list of an ffmpeg-python output node, logging with levels and without statistics."""
-    arguments = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
-    compiled: list[str] = output.global_args(*arguments).compile(cmd=program)
+def _arguments(output: Any) -> list[str]:
+    """Of an ffmpeg-python output node, logging with levels and without statistics."""
+    logging = ["-hide_banner", "-nostats", "-loglevel", "level+info"]
+    compiled: list[str] = output.global_args(*logging).compile(cmd=ffmpeg_program())
     return [
         _ADDRESS + os.fsdecode(unquote_to_bytes(text.removeprefix(_ADDRESS)))
         if text.startswith(_ADDRESS)
@@ -239,36 +296,27 @@ def probe(file: Path) -> StreamInfo:
     if not 0 < rate <= 1000 or (rate >= _TICK_RATE and rate * time_base == 1):
         # Of some variable-rate videos (browsers' WebM, GIF) ffmpeg knows nothing but the clock.
         rate = _measured_rate(file, time_base, deadline)
-    container, duration = _CONTAINER.search(log), _DURATION.search(log)
-    audio = _AUDIO.search(log)
+    container, audio = _CONTAINER.search(log), _AUDIO.search(log)
     return StreamInfo(
         container=container[1] if container else "",
         width=width,
         height=height,
         fps=rate,
         time_base=time_base,
-        duration=(
-            None
-            if duration is None
-            else 3600 * int(duration[1]) + 60 * int(duration[2]) + float(duration[3])
-        ),
+        duration=_duration(log),
         audio_codec=audio[1] if audio else None,
     )
 
 
+def _duration(log: str) -> float | None:
+    said = _DURATION.search(log)
+    return said and 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3])
+
+
 def _log_of_frames(file: Path, count: int, deadline: float) -> list[str]:
     """What ffmpeg says, until a monotonic time, of the first frames of a video while decoding."""
-    program = ffmpeg_program()
-    output = open_input(file).output(
-        "-",
-        format="null",
-        map="0:V:0",
-        vf="showinfo",
-        vframes=count,
-        **keep_every_frame(program),
-    )
     process = subprocess.Popen(
-        command(output, program),
+        decode_command(file, "-", ["showinfo"], format="null", vframes=count),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -314,12 +362,12 @@ def _why_no_frame(log: str) -> str:
     if "Format not on whitelist" in log:
         return "not a video file (a playlist, picture or text, or a format that is not read)"
     if "Invalid data found when processing input" in log and "Input #0" not in log:
-        return f"not a video file that ffmpeg can read ({first_problem(log)})"
+        return f"not a video file that ffmpeg can read ({_first_problem(log)})"
     if "matches no streams" in log:
         return "has no video in it (only sound or data)"
     if too_large := _TOO_LARGE.search(log):
         return _too_large(too_large[1])
-    return f"no frame of it can be decoded ({first_problem(log)})"
+    return f"no frame of it can be decoded ({_first_problem(log)})"
 
 
 def _too_large(size: str) -> str:
@@ -329,13 +377,8 @@ def _too_large(size: str) -> str:
     )
 
 
-def first_problem(log: str) -> str:
-    """The first error that ffmpeg reported, or a phrase saying that there was none."""
-    for line in log.splitlines():
-        text = problem_text(line)
-        if text:
-            return text
-    return "ffmpeg gave no reason"
+def _first_problem(log: str) -> str:
+    return next(filter(None, map(problem_text, log.splitlines())), "ffmpeg gave no reason")
 
 
 def widen_pipe(stream: IO[bytes]) -> None:

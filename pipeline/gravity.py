@@ -9,8 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from gridpose.core import JOINT_NAMES, BoolArray, DoubleArray, FloatArray
-from gridpose.pipeline.options import GravityMode as GravityMode
+from gridpose.core import JOINT_NAMES, BoolArray, DoubleArray, FloatArray, unit_vectors
 
 LEVEL: Final[DoubleArray] = np.array((0.0, -1.0, 0.0))
 """Up in the axes of a level camera (x right, y down, z away)."""
@@ -35,7 +34,7 @@ _TURN_DEGREES_PER_SECOND = 3.0
 
 def body_axes(poses: FloatArray) -> DoubleArray:
     """Unit vectors (N, 3) from between the ankles to the thorax of poses (N, 17, 3)."""
-    return _unit(poses[:, _THORAX] - _between_ankles(poses))
+    return unit_vectors(poses[:, _THORAX] - _between_ankles(poses))
 
 
 def stands(poses: FloatArray) -> BoolArray:
@@ -76,10 +75,10 @@ class Gravity:
         if count < LEAST_POSES:
             return LEVEL
         axes = np.array(self._axes)
-        up = _unit(np.median(axes, 0))
+        up = unit_vectors(np.median(axes, 0))
         for _ in range(10):  # Weiszfeld's iteration
             weights = 1 / np.maximum(np.linalg.norm(axes - up, axis=-1), _NEAR)
-            up = _unit((axes * weights[:, None]).sum(0))
+            up = unit_vectors((axes * weights[:, None]).sum(0))
         return _towards(LEVEL, up, fraction=count / (count + _PRIOR_POSES))
 
     @property
@@ -123,12 +122,7 @@ def _shank(poses: FloatArray, side: Literal["left", "right"]) -> FloatArray:
     return np.asarray(poses[:, ankle] - poses[:, knee])
 
 
-def _unit(vectors: FloatArray | DoubleArray) -> DoubleArray:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float64)
-
-
 def _angle(first: FloatArray | DoubleArray, second: FloatArray | DoubleArray) -> DoubleArray:
     """Degrees between vectors (..., 3)."""
-    cosine = (_unit(first) * _unit(second)).sum(-1)
+    cosine = (unit_vectors(first) * unit_vectors(second)).sum(-1)
     return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))))

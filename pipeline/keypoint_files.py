@@ -17,7 +17,7 @@ from gridpose.pipeline.keypoint_input import (
     to_human36m,
 )
 from gridpose.pipeline.keypoint_sequences import lift_sequences, sequences_of
-from gridpose.storage import replacing
+from gridpose.storage import save_npz
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -105,8 +105,7 @@ def lift_file(
     }
     if confidence is not None:
         arrays["confidence"] = confidence
-    with replacing(target) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+    save_npz(target, arrays)
     warnings += _incomplete(data, poses, source)
     return LiftedFile(poses.shape, data.convention.name, tuple(warnings))
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gridpose.core import MissingError, UsageError
 from gridpose.storage import partial_name
+
+
+def check_suffix(file: Path, suffixes: Sequence[str]) -> None:
+    """Raises UsageError when the name ends in none of them."""
+    if file.suffix.lower() not in suffixes:
+        raise UsageError(f"{file}: the name must end in one of {', '.join(suffixes)}")
 
 
 def check_output(file: Path, overwrite: bool) -> None:
@@ -22,7 +29,7 @@ def check_output(file: Path, overwrite: bool) -> None:
     if is_folder:
         raise UsageError(f"{file}: is a folder; give the name of a file")
     if exists and not overwrite:
-        raise UsageError(f"{file}: exists already; `overwrite=True` replaces it")
+        raise UsageError(f"{file}: exists already; pass `overwrite=True` to replace it")
     if not file.absolute().parent.is_dir():
         raise MissingError(f"{file.absolute().parent}: no such folder for the output")
     partial = partial_name(file)

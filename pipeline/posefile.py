@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gridpose.core import NUM_JOINTS, AnyArray, InputError, PoseTracks
+from gridpose.core import JOINT_NAMES, POSE_ARRAYS, AnyArray, InputError, PoseTracks
+from gridpose.storage import ArrayInPieces, save_npz
 
 FORMAT_VERSION = 1
 NPZ_ERRORS = (
@@ -26,29 +27,32 @@ NPZ_ERRORS = (
     zlib.error,
 )
 """What reading a foreign, cut or damaged file as npz may raise."""
+_NOT_IN_FIRST_RELEASE = ("repaired",)
 
 
-def small_arrays(
-    *,
-    fps: float,
-    frame_time: AnyArray,
-    image_size: tuple[int, int],
-    track_id: AnyArray,
-    present: AnyArray,
-    joint_names: Sequence[str],
-    meta: dict[str, Any],
-) -> dict[str, AnyArray]:
-    """The arrays of a pose file that do not grow with joints."""
-    return {
+def write_pose_file(file: Path, values: Mapping[str, Any]) -> None:
+    """Write a pose file.
+
+    Args:
+        file: the result.
+        values: the fields of :class:`PoseTracks` by name (of one in memory, ``vars(tracks)``);
+            arrays may come in pieces.
+
+    Raises:
+        MissingError: the disk said no.
+    """
+    arrays: dict[str, AnyArray | ArrayInPieces] = {
         "format_version": np.array(FORMAT_VERSION),
-        "fps": np.array(fps, np.float64),
-        "frame_time": frame_time.astype(np.float64),
-        "image_size": np.array(image_size, np.int64),
-        "track_id": track_id.astype(np.int64),
-        "present": present.astype(np.bool_),
-        "joint_names": np.array(joint_names),
-        "meta": np.array(json.dumps(meta)),
+        "fps": np.array(values["fps"], np.float64),
+        "image_size": np.array(values["image_size"], np.int64),
+        "joint_names": np.array(JOINT_NAMES),
+        "meta": np.array(json.dumps(values["meta"])),
     }
+    for array in POSE_ARRAYS:
+        value = values[array.name]
+        in_pieces = isinstance(value, ArrayInPieces)
+        arrays[array.name] = value if in_pieces else np.asarray(value, array.dtype)
+    save_npz(file, arrays)
 
 
 def read_pose_file(file: Path) -> PoseTracks:
@@ -63,45 +67,25 @@ def read_pose_file(file: Path) -> PoseTracks:
             if version != FORMAT_VERSION:
                 raise InputError(f"{file}: pose file version {version}; this program reads 1")
             width, height = (int(value) for value in data["image_size"])
-            tracks = PoseTracks(
+            lead = len(data["track_id"]), len(data["frame_time"])
+            arrays: dict[str, AnyArray] = {}
+            for array in POSE_ARRAYS:
+                if array.name in _NOT_IN_FIRST_RELEASE and array.name not in data:
+                    arrays[array.name] = np.full(array.shape(*lead), array.absent, array.dtype)
+                else:
+                    arrays[array.name] = data[array.name]
+                found, expected = arrays[array.name].shape, array.shape(*lead)
+                if found != expected:
+                    raise InputError(
+                        f"{file}: not a pose file ({array.name} is {found}, expected {expected})"
+                    )
+            return PoseTracks(
                 fps=float(data["fps"]),
-                frame_time=data["frame_time"],
                 image_size=(width, height),
-                track_id=data["track_id"],
-                present=data["present"],
-                bbox=data["bbox"],
-                keypoints_2d=data["keypoints_2d"],
-                confidence=data["confidence"],
-                poses_3d=data["poses_3d"],
-                poses_world=data["poses_world"],
-                # Files of the first release do not have it.
-                repaired=data["repaired"]
-                if "repaired" in data
-                else np.zeros((*data["present"].shape, NUM_JOINTS), np.uint8),
                 meta=json.loads(str(data["meta"])),
+                **arrays,
             )
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file") from error
-    except KeyError as error:
+    except (KeyError, *NPZ_ERRORS) as error:
         raise InputError(f"{file}: not a pose file ({error})") from error
-    except NPZ_ERRORS as error:
-        raise InputError(f"{file}: not a pose file ({error})") from error
-    _check_shapes(file, tracks)
-    return tracks
-
-
-def _check_shapes(file: Path, tracks: PoseTracks) -> None:
-    lead = (len(tracks.track_id), len(tracks.frame_time))
-    expected = {
-        "present": lead,
-        "bbox": (*lead, 4),
-        "keypoints_2d": (*lead, NUM_JOINTS, 2),
-        "confidence": (*lead, NUM_JOINTS),
-        "poses_3d": (*lead, NUM_JOINTS, 3),
-        "poses_world": (*lead, NUM_JOINTS, 3),
-        "repaired": (*lead, NUM_JOINTS),
-    }
-    for name, shape in expected.items():
-        found = getattr(tracks, name).shape
-        if found != shape:
-            raise InputError(f"{file}: not a pose file ({name} is {found}, expected {shape})")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import cv2
@@ -19,12 +18,9 @@ from gridpose.core import ImageArray, InputError
 from gridpose.pipeline.ffmpeg import (
     LogReader,
     StreamInfo,
-    command,
-    ffmpeg_program,
+    decode_command,
     frame_stamp,
-    keep_every_frame,
     limit_memory,
-    open_input,
     probe,
     widen_pipe,
 )
@@ -128,17 +124,16 @@ class _Watchman(threading.Thread):
         super().__init__(daemon=True, name="ffmpeg-watchman")
         self._process, self._seconds = process, seconds
         self._done = threading.Event()
-        self.waits = False
-        """Whether somebody waits for a frame; to be set by them."""
-        self.frames = 0
-        """How many came; to be counted by whom they reach."""
+        self.waits_for: int | None = None
+        """The frame that somebody waits for, None while nobody does; to be set by them."""
         self.stalled = False
 
     def run(self) -> None:
-        waited, frames = 0.0, 0
+        waited, before = 0.0, None
         while not self._done.wait(_TICK_SECONDS):
-            waited = waited + _TICK_SECONDS if self.waits and self.frames == frames else 0.0
-            frames = self.frames
+            frame = self.waits_for
+            waited = waited + _TICK_SECONDS if frame is not None and frame == before else 0.0
+            before = frame
             if waited >= self._seconds:
                 self.stalled = True
                 self._process.kill()
@@ -161,17 +156,23 @@ class VideoReader:
         start: seconds to skip at the beginning.
         end: second at which to stop.
         stride: take every n-th frame.
+        info: what :func:`~gridpose.pipeline.ffmpeg.probe` said, where it was asked already.
 
     Raises:
         InputError: not a readable video.
     """
 
     def __init__(
-        self, file: Path, start: float = 0.0, end: float | None = None, stride: int = 1
+        self,
+        file: Path,
+        start: float = 0.0,
+        end: float | None = None,
+        stride: int = 1,
+        info: StreamInfo | None = None,
     ) -> None:
         check_readable(file)
         self.file = file
-        self.info: StreamInfo = probe(file)
+        self.info = info or probe(file)
         self.start, self.end, self.stride = start, end, stride
         self.warnings: list[str] = []
         self.cpu_seconds = 0.0
@@ -192,21 +193,13 @@ class VideoReader:
     @property
     def frames_expected(self) -> int | None:
         """An estimate, for progress bars."""
-        if self.info.duration is None and self.end is None:
-            return None
         ends = [end for end in (self.info.duration, self.end) if end is not None]
-        seconds = max(0.0, min(ends) - self.start)
-        return max(1, round(seconds * self.fps))
+        return max(1, round(max(0.0, min(ends) - self.start) * self.fps)) if ends else None
 
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -218,22 +211,25 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         width, height = self.info.width, self.info.height
         sought = 0.0 if self.info.container in _SEEKLESS else self.start
-        filters = [*self._cuts(sought), f"scale={width}:{height}", "setsar=1"]
-        filters += ["showinfo=checksum=0"]
-        # Their times noted, frames are numbered far apart: of two frames nearer to each other than
-        # the stated rate allows, ffmpeg would complain as if the video were damaged.
-        filters += ["settb=1", "setpts=1000*N"]
-        program = ffmpeg_program()
-        output = open_input(self.file, sought).output(
+        arguments = decode_command(
+            self.file,
             "pipe:1",
-            map="0:V:0",
-            vf=",".join(filters),
+            [
+                *self._cuts(sought),
+                f"scale={width}:{height}",
+                "setsar=1",
+                "showinfo=checksum=0",
+                # Their times noted, frames are numbered far apart: of two frames nearer to each
+                # other than the stated rate allows, ffmpeg would complain as if it were damaged.
+                "settb=1",
+                "setpts=1000*N",
+            ],
+            start=sought,
             format="rawvideo",
             pix_fmt="rgb24",
-            **keep_every_frame(program),
         )
         process = spawn(
-            command(output, program),
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -252,11 +248,10 @@ class VideoReader:
             with watchman:
                 while True:
                     image = np.empty((height, width, 3), np.uint8)
-                    watchman.waits = True
+                    watchman.waits_for = index
                     if not _read_exactly(process.stdout, image.data.cast("B")):
                         break
-                    watchman.waits = False
-                    watchman.frames += 1
+                    watchman.waits_for = None
                     yield Frame(index, clock.time(log.timestamp(index)), image)
                     index += 1
                 self.cpu_seconds += reap(process)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +16,11 @@ import cv2
 import numpy as np
 
 from gridpose.core import ImageArray, InputError, PoseTracks, UsageError
+from gridpose.pipeline.endpoints import ImageSink
+from gridpose.pipeline.ffmpeg import StreamInfo
 from gridpose.pipeline.interrupts import interrupts_held
 from gridpose.pipeline.job import Progress
-from gridpose.pipeline.outputs import check_output
+from gridpose.pipeline.outputs import check_output, check_suffix
 from gridpose.pipeline.reader import Frame, VideoReader
 from gridpose.pipeline.writer import VideoWriter
 from gridpose.storage import replacing
@@ -49,11 +53,11 @@ class RenderOptions:
     def check(self) -> None:
         """Raises UsageError for a value out of range."""
         if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise UsageError(f"--start {self.start} --end {self.end}: need 0 <= start < end")
+            raise UsageError(f"`start={self.start}` `end={self.end}`: need 0 <= start < end")
         if not 1 <= self.pictures <= 400:
-            raise UsageError(f"--pictures {self.pictures}: must be between 1 and 400")
+            raise UsageError(f"`pictures={self.pictures}`: must be between 1 and 400")
         if not 0 <= self.crf <= 51:
-            raise UsageError(f"--crf {self.crf}: must be between 0 and 51")
+            raise UsageError(f"`crf={self.crf}`: must be between 0 and 51")
 
 
 def render_poses(
@@ -84,47 +88,39 @@ def render_poses(
     """
     options = options or RenderOptions()
     options.check()
-    kind = output.suffix.lower()
-    if kind not in KINDS:
-        raise UsageError(f"{output}: the name must end in one of {', '.join(KINDS)}")
+    check_suffix(output, KINDS)
     check_output(output, options.overwrite)
     tracks = between(tracks, options.start, options.end)
     if not len(tracks.frame_time):
-        raise InputError(f"there are no frames from --start {options.start} to --end {options.end}")
+        raise InputError(f"there are no frames from `start={options.start}` to `end={options.end}`")
     if tracks.has_places and options.look.arrangement == "row":
         options = replace(options, look=replace(options.look, arrangement="places"))
+    kind = output.suffix.lower()
     if kind == ".html":
-        return _page(tracks, output, options)
-    if kind == ".mp4":
-        return _video(tracks, output, options, on_progress)
-    return _sheet(tracks, output, options, on_progress)
+        _page(tracks, output, options)
+    else:
+        draw = _video if kind == ".mp4" else _sheet
+        draw(tracks, output, options, on_progress or (lambda _: None))
+    return []
 
 
 def between(tracks: PoseTracks, start: float, end: float | None) -> PoseTracks:
     """Only the frames whose times are in [start, end)."""
-    wanted = tracks.frame_time >= start
-    if end is not None:
-        wanted &= tracks.frame_time < end
-    if wanted.all():
-        return tracks
-    names = (
-        *("present", "bbox", "keypoints_2d", "confidence"),
-        *("poses_3d", "poses_world", "repaired"),
-    )
-    cut = {name: getattr(tracks, name)[:, wanted] for name in names}
-    return replace(tracks, frame_time=tracks.frame_time[wanted], **cut)
+    times = tracks.frame_time
+    return tracks.select(frames=(times >= start) & (times < (math.inf if end is None else end)))
 
 
-def _pictures(tracks: PoseTracks, video: Path | None) -> Iterator[ImageArray]:
+def _pictures(
+    tracks: PoseTracks, video: Path | None, info: StreamInfo | None = None
+) -> Iterator[ImageArray]:
     """The source's picture for each frame of the poses; plain ground without a video."""
     width, height = tracks.image_size
     if video is None:
-        ground = np.full((height, width, 3), _GROUND, np.uint8)
-        for _ in tracks.frame_time:
-            yield ground
+        yield from repeat(np.full((height, width, 3), _GROUND, np.uint8), len(tracks.frame_time))
         return
     half = 0.5 / tracks.fps
-    with VideoReader(video, start=max(0.0, float(tracks.frame_time[0]) - half)) as reader:
+    start = max(0.0, float(tracks.frame_time[0]) - half)
+    with VideoReader(video, start=start, info=info) as reader:
         if reader.size != tracks.image_size:
             raise InputError(
                 f"{video}: is {reader.size[0]}x{reader.size[1]}, "
@@ -145,17 +141,13 @@ def _video(
     tracks: PoseTracks,
     output: Path,
     options: RenderOptions,
-    on_progress: Callable[[Progress], None] | None,
-) -> list[str]:
+    on_progress: Callable[[Progress], None],
+) -> None:
     from gridpose.visualize.layout import Layout
 
     layout = Layout(tracks.image_size, options.look)
-    audio_from = options.video if options.audio else None
-    codec = None
-    if audio_from is not None:
-        with VideoReader(audio_from) as reader:
-            codec = reader.info.audio_codec
-    end = float(tracks.frame_time[-1]) + 1 / tracks.fps
+    source = options.video if options.audio or layout.shows_source else None
+    info = None if source is None else VideoReader(source).info
     with ExitStack() as stack:
         with interrupts_held():
             sink = stack.enter_context(
@@ -163,42 +155,39 @@ def _video(
                     output,
                     layout.size,
                     Fraction(tracks.fps).limit_denominator(1001),
-                    audio_from=audio_from,
-                    audio_codec=codec,
+                    audio_from=source if options.audio else None,
+                    audio_codec=None if info is None else info.audio_codec,
                     audio_start=float(tracks.frame_time[0]),
-                    audio_end=end,
+                    audio_end=float(tracks.frame_time[-1]) + 1 / tracks.fps,
                     crf=options.crf,
                 )
             )
-        video = options.video if layout.shows_source else None
-        for frame, picture in enumerate(_pictures(tracks, video)):
+        shown = source if layout.shows_source else None
+        for frame, picture in enumerate(_pictures(tracks, shown, info)):
             moment = float(tracks.frame_time[frame])
             sink.write(layout.compose(layout.panel(picture), tracks.people(frame), moment), moment)
-            if on_progress is not None:
-                on_progress(Progress(frame + 1, len(tracks.frame_time)))
-    return []
+            on_progress(Progress(frame + 1, len(tracks.frame_time)))
 
 
 def _sheet(
     tracks: PoseTracks,
     output: Path,
     options: RenderOptions,
-    on_progress: Callable[[Progress], None] | None,
-) -> list[str]:
+    on_progress: Callable[[Progress], None],
+) -> None:
     """Pictures at even distances, in time, among those that show somebody."""
     from gridpose.visualize.layout import Layout
 
     shown = np.flatnonzero(tracks.present.any(0))
     frames = shown if len(shown) else np.arange(len(tracks.frame_time))
     count = min(options.pictures, len(frames))
-    chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)].tolist()
+    wanted = set(frames[np.linspace(0, len(frames) - 1, count).round().astype(int)].tolist())
     columns = math.ceil(math.sqrt(count))
     cell = _cell_size(columns, math.ceil(count / columns), options.look)
     look = replace(options.look, resolution=cell)
     cells: list[ImageArray] = []
     # One layout for all, so that all have one scale; time passes between them.
     layout = Layout(tracks.image_size, look)
-    wanted = set(chosen)
     video = options.video if layout.shows_source else None
     for frame, picture in enumerate(_pictures(tracks, video)):
         moment = float(tracks.frame_time[frame])
@@ -206,12 +195,10 @@ def _sheet(
             image = layout.compose(layout.panel(picture), tracks.people(frame), moment)
             if frame in wanted:
                 cells.append(image)
-        if on_progress is not None:
-            on_progress(Progress(frame + 1, len(tracks.frame_time)))
+        on_progress(Progress(frame + 1, len(tracks.frame_time)))
         if len(cells) == count:
             break
-    _write_picture(output, _tiled(cells, columns))
-    return []
+    ImageSink(output).write(_tiled(cells, columns), 0.0)
 
 
 def _cell_size(columns: int, rows: int, look: Look) -> tuple[int, int]:
@@ -231,13 +218,7 @@ def _tiled(cells: Sequence[ImageArray], columns: int) -> ImageArray:
     return sheet
 
 
-def _write_picture(output: Path, image: ImageArray) -> None:
-    with replacing(output) as partial:
-        if not cv2.imwrite(str(partial), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-            raise OSError(0, "OpenCV could not encode the picture")
-
-
-def _page(tracks: PoseTracks, output: Path, options: RenderOptions) -> list[str]:
+def _page(tracks: PoseTracks, output: Path, options: RenderOptions) -> None:
     from gridpose.visualize.viewer import viewer_page
 
     video = None if options.video is None else _small_video(tracks, options.video)
@@ -245,13 +226,10 @@ def _page(tracks: PoseTracks, output: Path, options: RenderOptions) -> list[str]
     page = viewer_page(tracks, title=title, video=video)
     with replacing(output) as partial:
         partial.write_text(page, encoding="utf-8")
-    return []
 
 
 def _small_video(tracks: PoseTracks, video: Path) -> bytes:
     """The source for a page: only the poses' frames, in their own time, at most 540 px high."""
-    import tempfile
-
     width, height = tracks.image_size
     scale = min(1.0, _PAGE_VIDEO_HEIGHT / min(width, height))
     size = (2 * max(1, round(width * scale / 2)), 2 * max(1, round(height * scale / 2)))

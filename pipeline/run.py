@@ -39,6 +39,7 @@ from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
+    from gridpose.pipeline.ffmpeg import StreamInfo
     from gridpose.pipeline.post_detection import PostDetection
     from gridpose.visualize import Layout
     from gridpose.visualize.look import Arrangement
@@ -67,6 +68,7 @@ def run_video(
     models: Models | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_detector: Callable[[Detector], None] | None = None,
+    info: StreamInfo | None = None,
 ) -> VideoResult:
     """Detect, follow, lift and draw the people of a video or picture.
 
@@ -77,6 +79,7 @@ def run_video(
         models: loaded for these options, and not closed; by default for this run only.
         on_progress: called after every finished frame.
         on_detector: called with the detector once it is loaded.
+        info: what :func:`~gridpose.pipeline.ffmpeg.probe` said of the video, if it was asked.
 
     Raises:
         InputError: the source cannot be used.
@@ -98,7 +101,7 @@ def run_video(
     frames: Source = (
         ImageSource(source)
         if still
-        else VideoReader(source, options.start, options.end, options.stride)
+        else VideoReader(source, options.start, options.end, options.stride, info)
     )
     layout = None if output is None else _layout_of(frames.size, options)
     with ExitStack() as stack:

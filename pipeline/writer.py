@@ -7,21 +7,11 @@ import os
 import subprocess
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import cv2
-import ffmpeg
 
 from gridpose.core import GridposeError, ImageArray, MissingError
-from gridpose.pipeline.ffmpeg import (
-    LogReader,
-    address,
-    command,
-    ffmpeg_program,
-    open_input,
-    widen_pipe,
-)
+from gridpose.pipeline.ffmpeg import LogReader, encode_command, widen_pipe
 from gridpose.pipeline.priority import spawn
 from gridpose.pipeline.stopwatch import reap
 from gridpose.storage import partial_name
@@ -80,35 +70,17 @@ class VideoWriter:
         self._first_time: float | None = None
         self._audio_start = audio_start
         self._partial = partial_name(file)
-        program = ffmpeg_program()
-        frames = ffmpeg.input(
-            "pipe:0",
-            format="rawvideo",
-            pix_fmt="yuv420p",
-            s=f"{size[0]}x{size[1]}",
-            framerate=f"{fps.numerator}/{fps.denominator}",
+        arguments = encode_command(
+            self._partial,
+            size,
+            fps,
+            crf=crf,
+            preset=preset,
+            audio_from=audio_from if self._with_audio else None,
+            audio_codec="copy" if audio_codec in _MP4_AUDIO else "aac",
+            audio_start=audio_start,
+            audio_end=audio_end,
         )
-        options: dict[str, Any] = {
-            "vcodec": "libx264",
-            "pix_fmt": "yuv420p",
-            "preset": preset,
-            "crf": crf,
-            "movflags": "+faststart",
-            "format": "mp4",
-            # Say which conversion from RGB was used (OpenCV's is BT.601), or players guess by size.
-            "color_range": "tv",
-            "colorspace": "smpte170m",
-            "color_primaries": "bt709",
-            "color_trc": "bt709",
-        }
-        streams = [frames["v"]]
-        if audio_from is not None and self._with_audio:
-            streams.append(open_input(audio_from, audio_start, audio_end)["a:0"])
-            options["acodec"] = "copy" if audio_codec in _MP4_AUDIO else "aac"
-            options["max_muxing_queue_size"] = 9999
-        output = ffmpeg.output(*streams, address(self._partial), **options)
-        arguments = command(output.overwrite_output(), program)
-        arguments.remove("-nostdin")
         self._process = spawn(
             arguments,
             stdin=subprocess.PIPE,
@@ -156,7 +128,7 @@ class VideoWriter:
         self._process.wait()
         self._log.join()
         reason = "; ".join(self._log.problems()[:3]) or "no reason given"
-        hint = " (--no-audio leaves the sound out)" if self._with_audio else ""
+        hint = " (`audio=False` leaves the sound out)" if self._with_audio else ""
         return GridposeError(f"{self.file}: ffmpeg could not write the video: {reason}{hint}")
 
     def close(self) -> None:
@@ -180,7 +152,7 @@ class VideoWriter:
             raise MissingError(f"{self.file}: cannot be written ({error.strerror})") from error
 
     def abort(self) -> None:
-        """Stop and remove what was written."""
+        """Stop and remove what was written; nothing after :meth:`close`."""
         if self._process.poll() is None:
             self._process.kill()
         with contextlib.suppress(OSError):
@@ -192,17 +164,9 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self.abort()
-            return
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.close()
-        except BaseException:
+            if kind is None:
+                self.close()
+        finally:
             self.abort()
-            raise

@@ -30,7 +30,7 @@ a quarter of a second hardly feel jitter. ``standing still`` are frames with all
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -241,16 +241,7 @@ def cut(tracks: PoseTracks, frames: str) -> PoseTracks:
         raise UsageError(f"--frames {frames}: give A:B, such as 0:100") from error
     if not len(tracks.frame_time[rows]):
         raise UsageError(f"--frames {frames}: the file has frames 0:{len(tracks.frame_time)}")
-    return replace(
-        tracks,
-        frame_time=tracks.frame_time[rows],
-        present=tracks.present[:, rows],
-        bbox=tracks.bbox[:, rows],
-        keypoints_2d=tracks.keypoints_2d[:, rows],
-        confidence=tracks.confidence[:, rows],
-        poses_3d=tracks.poses_3d[:, rows],
-        poses_world=tracks.poses_world[:, rows],
-    )
+    return tracks.select(frames=rows)
 
 
 def describe(figures: TrackFigures) -> str:

@@ -140,7 +140,7 @@ def test_figures(tmp_path, invoke):
     tracks = tracks_of(MOCAP, MOCAP[::-1], gaps=(0, 5))
     poses = tmp_path / "poses.npz"
     export_poses(tracks, poses)
-    result = invoke("angles", poses, "-o", tmp_path / "a.png", "-o", tmp_path / "a.pdf")
+    result = invoke("angles", poses, "-o", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
     pictures = [cv2.imread(str(tmp_path / f"a_p{track}.png")) for track in (3, 4)]
     for picture in pictures:
@@ -149,7 +149,6 @@ def test_figures(tmp_path, invoke):
         # Something is drawn in each of the five panels.
         assert all((part > 0).any() for part in np.array_split(inked, 5))
     assert (pictures[0] != pictures[1]).any()
-    assert (tmp_path / "a_p3.pdf").read_bytes().startswith(b"%PDF")
     one = invoke("angles", poses, "-o", tmp_path / "one.svg", "--track", "4")
     assert one.exit_code == 0
     assert "knee flexion" in (tmp_path / "one.svg").read_text()

@@ -10,8 +10,8 @@ import typer
 from fakes import STANDING
 from typer.testing import CliRunner
 
-from gridpose.core import JOINT_NAMES
-from gridpose.pipeline.posefile import small_arrays
+from gridpose.core import PoseTracks
+from gridpose.pipeline.posefile import write_pose_file
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "measure_poses.py"
 PX_PER_METRE = 200.0
@@ -48,25 +48,22 @@ def write(file, poses, present=None, keypoints=None):
     frames = len(poses)
     seen = poses[..., :2] * PX_PER_METRE + (320, 240) if keypoints is None else keypoints
     present = np.ones(frames, bool) if present is None else present
-    arrays = small_arrays(
+    lead = (1, frames)
+    tracks = PoseTracks(
         fps=20.0,
         frame_time=np.arange(frames) / 20,
         image_size=(640, 480),
         track_id=np.array([7]),
         present=present[None],
-        joint_names=JOINT_NAMES,
-        meta={},
-    )
-    lead = (1, frames)
-    np.savez(
-        file,
-        **arrays,
         bbox=np.zeros((*lead, 4), np.float32),
         keypoints_2d=np.where(present[:, None, None], seen, np.nan)[None].astype(np.float32),
         confidence=np.ones((*lead, 17), np.float32),
         poses_3d=np.where(present[:, None, None], poses, np.nan)[None].astype(np.float32),
         poses_world=np.zeros((*lead, 17, 3), np.float32),
+        repaired=np.zeros((*lead, 17), np.uint8),
+        meta={},
     )
+    write_pose_file(file, vars(tracks))
     return file
 
 

@@ -19,7 +19,7 @@ def test_a_good_name_leaves_nothing(tmp_path):
 def test_an_existing_file_is_not_touched_by_the_check(tmp_path):
     file = tmp_path / "a.mp4"
     file.write_text("mine")
-    with pytest.raises(UsageError, match="`overwrite=True`"):
+    with pytest.raises(UsageError, match="`overwrite=True` to replace"):
         check_output(file, overwrite=False)
     check_output(file, overwrite=True)
     assert file.read_text() == "mine"

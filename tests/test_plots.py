@@ -140,7 +140,7 @@ def test_epochs_without_validation_are_left_out():
 @pytest.mark.parametrize("values", [[], [{"epoch": 1, "loss": 0.0}], rows(1)])
 def test_short_trainings_are_drawn(tmp_path, values):
     figure = training_curves(values)
-    save(figure, tmp_path / "curves.png")
+    save(figure, tmp_path / "curves.png", dpi=40)
     missing = texts(figure).count("not recorded")
     assert missing == {0: 4, 2: 3, 7: 0}[len(values[0]) if values else 0]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gridpose.core import JOINT_NAMES, GridposeError, InputError, MissingError, Person
 from gridpose.pipeline import read_pose_file
 from gridpose.pipeline.spool import PoseSpool
+from gridpose.storage import save_npz
 
 META = {"source": "dance 日本.mp4", "detector": {"name": "fake", "sha256": "0" * 64}, "fov": None}
 ARRAYS = ("bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world")
@@ -283,3 +284,22 @@ def test_no_room_for_the_spool_is_told(monkeypatch):
     spool = PoseSpool(25, (64, 48))
     with pytest.raises(MissingError, match=r"No space left on device.*TMPDIR"):
         spool.add(0, sample()[0])
+
+
+def test_tracks_and_frames_are_selected_in_all_fields_together():
+    tracks = spooled(sample()).tracks(META)
+    part = tracks.select(tracks=tracks.rows([7]), frames=slice(1, 4))
+    assert part.track_id.tolist() == [7]
+    np.testing.assert_array_equal(part.frame_time, tracks.frame_time[1:4])
+    for name in ("present", "repaired", *ARRAYS):
+        np.testing.assert_array_equal(getattr(part, name), getattr(tracks, name)[1:, 1:4])
+    assert (part.fps, part.image_size, part.meta) == (tracks.fps, tracks.image_size, META)
+    masked = tracks.select(frames=tracks.frame_time > 0.1)
+    assert masked.present.shape == (2, (tracks.frame_time > 0.1).sum())
+    assert_same(tracks.select(), tracks)
+
+
+def test_objects_are_not_stored(tmp_path):
+    with pytest.raises(ValueError, match="Object arrays"):
+        save_npz(tmp_path / "a.npz", {"objects": np.array([{}], object)})
+    assert list(tmp_path.iterdir()) == []

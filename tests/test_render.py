@@ -13,16 +13,21 @@ from gridpose.pipeline.render import between
 from gridpose.visualize import Look
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tracks():
     """Two people of 60 frames, the second away now and then."""
     return tracks_of(MOCAP, MOCAP[::-1] + np.array((2, 0, 0)), gaps=(0, 1, 20, 21, 22, 59))
 
 
-@pytest.fixture
-def source(tmp_path, make_video):
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, make_video):
     return make_video(
-        tmp_path / "source.mp4", frames=75, fps="30000/1001", size=(1280, 720), audio=True
+        tmp_path_factory.mktemp("render") / "source.mp4",
+        frames=75,
+        fps="30000/1001",
+        size=(1280, 720),
+        audio=True,
+        args=["-preset", "ultrafast"],
     )
 
 

@@ -50,7 +50,14 @@ def tracks():
 def written(tracks, make_video, tmp_path_factory):
     """The page of ``tracks`` without and with a video."""
     folder = tmp_path_factory.mktemp("viewer")
-    source = make_video(folder / "s.mp4", frames=60, fps="30000/1001", size=(1280, 720), audio=True)
+    source = make_video(
+        folder / "s.mp4",
+        frames=60,
+        fps="30000/1001",
+        size=(1280, 720),
+        audio=True,
+        args=["-preset", "ultrafast"],
+    )
     render_poses(tracks, folder / "plain.html")
     render_poses(tracks, folder / "video.html", RenderOptions(video=source))
     return folder
@@ -183,7 +190,7 @@ class Page:
 
 @pytest.fixture
 def opened(chromium, written):
-    def at(name="plain", size=(1280, 800), scheme="dark"):
+    def at(name="plain", size=(900, 600), scheme="dark"):
         return Page(chromium, written / f"{name}.html", size, scheme)
 
     return at

@@ -13,7 +13,7 @@ from gridpose.visualize import (
     parse_resolution,
     parse_view,
 )
-from gridpose.visualize.palette import DARK, FAMILIES, LIGHT, family
+from gridpose.visualize.palette import DARK, FAMILIES, LIGHT
 
 LEFT = [i for i, name in enumerate(JOINT_NAMES) if name.startswith("left_")]
 
@@ -68,9 +68,9 @@ def test_what_is_farther_on_the_floor_is_higher_in_the_picture():
     near.pose_world[:, 1] -= 2.0
     renderer = SceneRenderer((720, 720), View(0, 20), arrangement="places")
     image = renderer.draw([near, far])
-    feet = [rows(share(image[:650], family(number).left)).max() for number in (1, 2)]
+    feet = [rows(share(image[:650], DARK.family(number).left)).max() for number in (1, 2)]
     assert feet[1] < feet[0] - 40
-    heights = [np.ptp(rows(share(image[:650], family(number).left))) for number in (1, 2)]
+    heights = [np.ptp(rows(share(image[:650], DARK.family(number).left))) for number in (1, 2)]
     assert heights[1] < 0.9 * heights[0]
 
 
@@ -78,8 +78,8 @@ def test_places_keep_the_distances_between_people():
     first, second = person(1), person(2, x=700)
     second.pose_world[:, 0] += 3.0
     image = SceneRenderer((1280, 720), View(0, 5), arrangement="places").draw([first, second])
-    trunks = [np.median(columns(share(image[:650], family(n).trunk))) for n in (1, 2)]
-    reach = np.ptp(columns(share(image[:650], family(1).left)))  # 0.66 m, wrist to spine or so
+    trunks = [np.median(columns(share(image[:650], DARK.family(n).trunk))) for n in (1, 2)]
+    reach = np.ptp(columns(share(image[:650], DARK.family(1).left)))  # 0.66 m, wrist to spine or so
     assert (trunks[1] - trunks[0]) / reach == pytest.approx(3.0 / 0.55, rel=0.25)
 
 
@@ -93,11 +93,11 @@ def test_a_row_ignores_where_people_are():
 
 def test_from_above_and_from_the_side():
     above = SceneRenderer((720, 720), parse_view("top")).draw([person()])[:650]
-    trunk = share(above, family(1).trunk)
+    trunk = share(above, DARK.family(1).trunk)
     assert np.ptp(columns(trunk)) < 80
     assert np.ptp(rows(trunk)) < 80  # a trunk seen along its length
     side = SceneRenderer((720, 720), parse_view("side")).draw([person()])[:650]
-    assert np.ptp(columns(share(side, family(1).left))) < 120  # outstretched arms seen end on
+    assert np.ptp(columns(share(side, DARK.family(1).left))) < 120  # outstretched arms seen end on
 
 
 def test_orbit_turns_and_comes_round():
@@ -130,7 +130,7 @@ def test_views_by_name(text):
 def test_views_by_angles():
     assert parse_view("-30, 45.5") == View(-30, 45.5)
     for text in ("", "behind", "10", "10,95", "nan,0", "1,2,3"):
-        with pytest.raises(UsageError, match="--view"):
+        with pytest.raises(UsageError, match=r"`view=.*`: must be"):
             parse_view(text)
 
 
@@ -139,12 +139,12 @@ def test_resolutions():
     assert parse_resolution("720p") == (1280, 720)
     assert parse_resolution("4K") == (3840, 2160)
     for text in ("", "0x10", "1080", "10x10", "99999x100", "-1920x1080"):
-        with pytest.raises(UsageError, match="--resolution"):
+        with pytest.raises(UsageError, match=r"`resolution=.*`: must be"):
             parse_resolution(text)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("resolution", [None, (320, 568), (1280, 720), (3840, 2160)])
+@pytest.mark.parametrize("resolution", [None, (320, 568), (1920, 1080)])
 @pytest.mark.parametrize("source", [(1768, 994), (607, 1081)])
 def test_every_layout_in_every_size(name, resolution, source):
     look = Look(layout=name, resolution=resolution, theme="light", trails=True)
@@ -186,7 +186,7 @@ def test_text_grows_with_the_picture():
 @pytest.mark.parametrize("azimuth", [0.0, 20.0, -30.0])
 def test_scene_is_upright_not_mirrored_and_on_its_floor(azimuth):
     image = SceneRenderer((720, 720), View(azimuth=azimuth)).draw([person()])
-    colours = family(1)
+    colours = DARK.family(1)
     legend = rows(share(image, colours.left)).max()
     image = image[: legend - 20]
     left, right = share(image, colours.left), share(image, colours.right)
@@ -202,7 +202,7 @@ def test_scene_is_upright_not_mirrored_and_on_its_floor(azimuth):
 def test_from_behind_the_sides_change_places():
     front = SceneRenderer((720, 720), View(azimuth=0)).draw([person()])[:650]
     back = SceneRenderer((720, 720), View(azimuth=180)).draw([person()])[:650]
-    colour = family(1).left
+    colour = DARK.family(1).left
     middle = 360
     assert np.median(columns(share(front, colour))) > middle
     assert np.median(columns(share(back, colour))) < middle
@@ -213,12 +213,12 @@ def test_jumping_moves_the_person_up_and_leaves_the_shadow():
     standing = renderer.draw([person()])[:650]
     renderer = SceneRenderer((720, 720))
     jumping = renderer.draw([person(height=0.25)])[:650]
-    colour = family(1).left
+    colour = DARK.family(1).left
     assert rows(share(jumping, colour)).max() < rows(share(standing, colour)).max() - 40
 
 
 def test_unsure_joints_are_faint():
-    colour = family(1).left
+    colour = DARK.family(1).left
     sure = SceneRenderer((480, 480)).draw([person()])[:430]
     unsure = SceneRenderer((480, 480)).draw([person(confidence=0.2)])[:430]
     assert share(sure, colour).sum() > 200
@@ -228,8 +228,8 @@ def test_unsure_joints_are_faint():
 
 def test_two_people_stand_side_by_side_in_their_own_colours():
     image = SceneRenderer((720, 720)).draw([person(1, x=200), person(2, x=600)])[:650]
-    first = columns(share(image, family(1).trunk))
-    second = columns(share(image, family(2).trunk))
+    first = columns(share(image, DARK.family(1).trunk))
+    second = columns(share(image, DARK.family(2).trunk))
     assert first.max() < second.min()
 
 
@@ -239,7 +239,7 @@ def test_nobody_is_cut_off():
     for _ in range(60):
         image = renderer.draw(people, 1 / 30)
     for number in (1, 4):
-        for colour in (family(number).left, family(number).right):
+        for colour in (DARK.family(number).left, DARK.family(number).right):
             seen = columns(share(image[:650], colour))
             assert seen.min() > 2
             assert seen.max() < 717
@@ -264,7 +264,7 @@ def test_overlay_draws_sides_in_their_hues_at_the_joints():
     draw_people(image, [one])
     left_wrist = one.keypoints_2d[JOINT_NAMES.index("left_wrist")].round().astype(int)
     region = image[left_wrist[1] - 2 : left_wrist[1] + 3, left_wrist[0] - 6 : left_wrist[0] + 1]
-    assert share(region, family(1).left, 30).any()
+    assert share(region, DARK.family(1).left, 30).any()
 
 
 def test_overlay_outside_the_image_or_absurd_does_no_harm():
@@ -297,7 +297,7 @@ def test_layout_scales_keypoints_with_the_picture():
     canvas = layout.compose(layout.panel(np.zeros((1440, 2560, 3), np.uint8)), [one], 0.0)
     panel = canvas[:, :1280]
     wrist = one.keypoints_2d[JOINT_NAMES.index("left_wrist")] / 2
-    at = columns(share(panel, family(1).left, 30))
+    at = columns(share(panel, DARK.family(1).left, 30))
     assert at.max() == pytest.approx(wrist[0], abs=6)
 
 

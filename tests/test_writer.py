@@ -293,7 +293,7 @@ def test_sound_that_cannot_be_encoded_is_told_with_the_way_out(make_video, tmp_p
         args=["-c:a", "pcm_s16le"],
     )
     (tmp_path / "out").mkdir()
-    with pytest.raises(GridposeError, match=r"channel.*--no-audio"):
+    with pytest.raises(GridposeError, match=r"channel.*`audio=False`"):
         write(tmp_path / "out" / "a.mp4", steady(200), audio_from=source, audio_codec="pcm_s16le")
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gridpose.core import BoolArray, DoubleArray
-from gridpose.visualize.palette import LIGHT, Colour
+from gridpose.visualize.palette import LIGHT, hex_of
 from gridpose.visualize.plots import INK, dress, new_figure
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def angle_curves(
         axes.set_ylabel("degrees", color=INK, fontsize=9)
         for curve in curves:
             side = next(word for word in curve.split("_") if word in _COLOURS)
-            colour = _hex(_COLOURS[side])
+            colour = hex_of(_COLOURS[side])
             label = side if side != "forward" else "forwards"
             label = f"to the {side}" if curve == "trunk_left_lean" else label
             axes.plot(times, _broken(angles[curve]), color=colour, linewidth=1.5, label=label)
@@ -86,7 +86,3 @@ def _shade(axes: Axes, times: DoubleArray, filled: BoolArray) -> None:
         label = "interpolated" if count == 0 else None
         span = (times[start] - half, times[stop - 1] + half)
         axes.axvspan(*span, color=_FILLED, linewidth=0, zorder=0, label=label)
-
-
-def _hex(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -1,13 +1,12 @@
-"""The lines of a skeleton and how sure one can be of each."""
+"""Colour and opacity of the bones of a skeleton."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from gridpose.core import BONES, JOINT_NAMES, FloatArray
+from gridpose.core import JOINT_NAMES, FloatArray
 from gridpose.visualize.palette import Colour, Family
 
-LINES: Final = BONES
 FAINTEST: Final = 0.15
 
 

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from gridpose.core import BONES, JOINT_NAMES
 from gridpose.visualize.bones import line_colour
-from gridpose.visualize.palette import DARK, FAMILIES, Colour, blend
+from gridpose.visualize.palette import DARK, FAMILIES, Colour, blend, hex_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def draw_grid(cells: Cells, title: str = "", note: str = "") -> Figure:
         raise ValueError("the rows of a grid must be equally long, and not empty")
     wide, high = width * _PITCH[0], height * _PITCH[1]
     across, down = max(wide + 2 * _SIDE, _NARROWEST), high + _HEAD + _FOOT
-    figure = Figure(figsize=(across, down), facecolor=_shade(DARK.background))
+    figure = Figure(figsize=(across, down), facecolor=hex_of(DARK.background))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((_SIDE / across, _FOOT / down, wide / across, high / down))
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -70,10 +70,10 @@ def draw_grid(cells: Cells, title: str = "", note: str = "") -> Figure:
     longest = int(across * _LETTERS)
     heading = title if len(title) <= longest else f"{title[: longest - 1]}…"
     figure.text(
-        left, top, heading, color=_shade(DARK.text), fontsize=15, weight="bold", va="center"
+        left, top, heading, color=hex_of(DARK.text), fontsize=15, weight="bold", va="center"
     )
     _draw_legend(figure, left, 1 - 0.68 / down, across)
-    figure.text(left, 0.26 / down, note, color=_shade(_DIM), fontsize=9.5, va="center")
+    figure.text(left, 0.26 / down, note, color=hex_of(_DIM), fontsize=9.5, va="center")
     return figure
 
 
@@ -96,12 +96,12 @@ def _draw_link(axes: Axes, cells: Cells, one: tuple[int, int], other: tuple[int,
     places = ([column, next_column], [row, next_row])
     style: dict[str, Any] = {"solid_capstyle": "butt", "zorder": 1.0}
     if joints & neighbours:
-        axes.plot(*places, color=_shade(_colour(joints)), linewidth=_SAME, **style)
+        axes.plot(*places, color=hex_of(_colour(joints)), linewidth=_SAME, **style)
         return
     for parent, child in BONES:
         if {parent, child} & joints and {parent, child} & neighbours:
             colour = line_colour(child, _COLOURS)
-            axes.plot(*places, color=_shade(colour), linewidth=_JOINED, **style)
+            axes.plot(*places, color=hex_of(colour), linewidth=_JOINED, **style)
 
 
 def _draw_cell(axes: Axes, row: int, column: int, joints: Sequence[int]) -> None:
@@ -113,13 +113,13 @@ def _draw_cell(axes: Axes, row: int, column: int, joints: Sequence[int]) -> None
             _HEIGHT,
             boxstyle="round,pad=0,rounding_size=0.09",
             mutation_aspect=_PITCH[0] / _PITCH[1],
-            facecolor=_shade(colour),
-            edgecolor=_shade(DARK.background),
+            facecolor=hex_of(colour),
+            edgecolor=hex_of(DARK.background),
             linewidth=2.5,
             zorder=2,
         )
     )
-    style: dict[str, Any] = {"color": _shade(_INK), "ha": "center", "va": "center", "zorder": 3}
+    style: dict[str, Any] = {"color": hex_of(_INK), "ha": "center", "va": "center", "zorder": 3}
     numbers = " + ".join(map(str, joints)) if joints else "–"
     names = " + ".join(JOINT_NAMES[joint].replace("_", " ") for joint in joints)
     axes.text(column, row - 0.1, numbers, fontsize=16, weight="bold", **style)
@@ -139,11 +139,11 @@ def _draw_legend(figure: Figure, left: float, level: float, across: float) -> No
     for text, colour, thick, length in entries:
         end = x + length / across
         sample = Line2D(
-            [x, end], [level, level], color=_shade(colour), lw=thick, solid_capstyle="butt"
+            [x, end], [level, level], color=hex_of(colour), lw=thick, solid_capstyle="butt"
         )
         figure.add_artist(sample)
         text_at = end + 0.08 / across
-        figure.text(text_at, level, text, color=_shade(_DIM), fontsize=9.5, va="center_baseline")
+        figure.text(text_at, level, text, color=hex_of(_DIM), fontsize=9.5, va="center_baseline")
         x = text_at + (0.28 + 0.074 * len(text)) / across
 
 
@@ -153,8 +153,3 @@ def _colour(joints: Collection[int]) -> Colour:
     if not colours:
         return blend(DARK.text, DARK.background, 0.25)
     return colours.pop() if len(colours) == 1 else _COLOURS.trunk
-
-
-def _shade(colour: Colour) -> tuple[float, float, float]:
-    red, green, blue = colour
-    return red / 255, green / 255, blue / 255

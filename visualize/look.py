@@ -16,25 +16,30 @@ Arrangement = Literal["row", "places"]
 LayoutName = Literal["side-by-side", "overlay", "skeleton", "inset", "views"]
 LAYOUTS: Final[tuple[LayoutName, ...]] = ("side-by-side", "overlay", "skeleton", "inset", "views")
 _SMALLEST, _LARGEST = 64, 7680
-_NAMED: Final = {"480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
-_NAMED_LARGE: Final = {"1440p": (2560, 1440), "2160p": (3840, 2160), "4k": (3840, 2160)}
+_NAMED: Final = {
+    "480p": (854, 480),
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "1440p": (2560, 1440),
+    "2160p": (3840, 2160),
+    "4k": (3840, 2160),
+}
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
-    """Width and height of ``--resolution``: ``1920x1080``, or ``720p``, ``4k`` and the like.
+    """Width and height that a text names: ``1920x1080``, or ``720p``, ``4k`` and the like.
 
     Raises:
         UsageError: it is neither, or too small or large.
     """
-    named = {**_NAMED, **_NAMED_LARGE}
-    if text.lower() in named:
-        return named[text.lower()]
+    if text.lower() in _NAMED:
+        return _NAMED[text.lower()]
     found = re.fullmatch(r"(\d+)[xX](\d+)", text)
     sides = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(_SMALLEST <= side <= _LARGEST for side in sides):
         raise UsageError(
-            f"--resolution {text}: must be WIDTHxHEIGHT between {_SMALLEST} and {_LARGEST}, "
-            f"or one of {', '.join(named)}"
+            f"`resolution={text}`: must be WIDTHxHEIGHT between {_SMALLEST} and {_LARGEST}, "
+            f"or one of {', '.join(_NAMED)}"
         )
     return sides
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from gridpose.core import AnyArray, FloatArray, ImageArray, Person
-from gridpose.visualize.bones import LINES, line_colour, opacity
+from gridpose.core import BONES, AnyArray, FloatArray, ImageArray, Person
+from gridpose.visualize.bones import line_colour, opacity
 from gridpose.visualize.palette import DARK, Colour, Theme
 
-_SHIFT = 4  # OpenCV takes coordinates in 1/16 px
+SHIFT = 4
+"""OpenCV takes coordinates in 1/16 px: :func:`fixed_point`."""
 _SOLID = 0.9
 _FARTHEST = 1e5
 
@@ -39,43 +40,41 @@ def draw_people(
         colours = theme.family(person.track_id)
         extent = float(np.ptp(points, axis=0).max())
         width = int(np.clip(round(extent / 110), 2, round(8 * larger)))
-        for parent, child in LINES:
+        for parent, child in BONES:
             visible = opacity(person.confidence, parent, child)
-            _line(image, points[parent], points[child], line_colour(child, colours), width, visible)
+            ends = points[[parent, child]]
+            _line(image, ends, line_colour(child, colours), width, visible)
         above = float(points[10, 1]) - 14 * larger - 0.05 * extent
         centre = (float(points[10, 0]), above)
         label(image, f"{person.track_id}", centre, colours.trunk, 0.6 * larger, theme.rim)
 
 
-def _line(
-    image: ImageArray,
-    start: FloatArray,
-    end: FloatArray,
-    colour: Colour,
-    width: int,
-    visible: float,
-) -> None:
-    ends = np.stack((start, end))
+def fixed_point(points: AnyArray) -> AnyArray:
+    """Pixels as OpenCV's drawing takes them with :data:`SHIFT`."""
+    return np.asarray(np.round(points * (1 << SHIFT)), np.int32)
+
+
+def stroke(image: ImageArray, ends: AnyArray, colour: Colour, width: int) -> None:
+    """An opaque line between two points (2, 2) of :func:`fixed_point`."""
+    start, end = ends.tolist()
+    cv2.line(image, start, end, colour, width, cv2.LINE_AA, SHIFT)
+
+
+def _line(image: ImageArray, ends: FloatArray, colour: Colour, width: int, visible: float) -> None:
+    """A line between two points (2, 2) px, seen through where it is not ``visible``."""
     if visible >= _SOLID:
-        _stroke(image, ends, colour, width)
+        stroke(image, fixed_point(ends), colour, width)
         return
     low = np.floor(ends.min(0)).astype(int) - width - 1
     high = np.ceil(ends.max(0)).astype(int) + width + 2
-    left, top = (max(0, int(value)) for value in low)
-    right, bottom = (
-        min(int(value), side) for value, side in zip(high, image.shape[1::-1], strict=True)
-    )
+    left, top = np.maximum(low, 0).tolist()
+    right, bottom = np.minimum(high, image.shape[1::-1]).tolist()
     if left >= right or top >= bottom:
         return
     region = image[top:bottom, left:right]
     drawn = region.copy()
-    _stroke(drawn, ends - (left, top), colour, width)
+    stroke(drawn, fixed_point(ends - (left, top)), colour, width)
     cv2.addWeighted(drawn, visible, region, 1 - visible, 0, dst=region)
-
-
-def _stroke(image: ImageArray, ends: AnyArray, colour: Colour, width: int) -> None:
-    (x0, y0), (x1, y1) = np.round(ends * (1 << _SHIFT)).astype(int).tolist()
-    cv2.line(image, (x0, y0), (x1, y1), colour, width, cv2.LINE_AA, _SHIFT)
 
 
 def label(

@@ -79,9 +79,9 @@ LIGHT: Final = Theme(
 THEMES: Final[dict[ThemeName, Theme]] = {"dark": DARK, "light": LIGHT}
 
 
-def family(track_id: int) -> Family:
-    """The colours of a track on dark ground; they repeat after :data:`FAMILIES`."""
-    return DARK.family(track_id)
+def hex_of(colour: Colour) -> str:
+    """``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def blend(colour: Colour, under: Colour, opacity: float) -> Colour:

@@ -100,13 +100,12 @@ class Stage:
         self, people: Sequence[Person], places: Mapping[int, DoubleArray], elapsed: float
     ) -> None:
         """Move the bounds of what is shown towards those of the people."""
-        right, away = self._view.axes[0], np.array((*_away(self._view), 0.0))
         low: DoubleArray = np.full(2, math.inf)
         high: DoubleArray = np.full(2, -math.inf)
         top = _LEAST_HEIGHT
         for person in people:
             world = person.pose_world + places[person.track_id]
-            for axis, direction in enumerate((right, away)):
+            for axis, direction in enumerate((self._view.axes[0], self._view.away)):
                 reach = world @ direction
                 low[axis] = min(low[axis], reach.min(), reach[0] - _LEAST_REACH)
                 high[axis] = max(high[axis], reach.max(), reach[0] + _LEAST_REACH)
@@ -147,9 +146,3 @@ class Stage:
             span=round(span, 2),
             depth=round(depth, 1),
         )
-
-
-def _away(view: View) -> tuple[float, float]:
-    """Unit vector along the floor, away from the viewer."""
-    azimuth = math.radians(view.azimuth)
-    return -math.sin(azimuth), math.cos(azimuth)

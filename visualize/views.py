@@ -44,6 +44,12 @@ class View:
             )
         )
 
+    @property
+    def away(self) -> DoubleArray:
+        """(3,) unit vector along the floor, away from the viewer."""
+        azimuth = math.radians(self.azimuth)
+        return np.array((-math.sin(azimuth), math.cos(azimuth), 0.0))
+
 
 VIEWS: Final = {
     "default": View(),
@@ -55,7 +61,7 @@ VIEWS: Final = {
 
 
 def parse_view(text: str) -> View:
-    """The view that ``--view`` names: one of :data:`VIEWS`, or ``AZIMUTH,ELEVATION`` in degrees.
+    """The view that a text names: one of :data:`VIEWS`, or ``AZIMUTH,ELEVATION`` in degrees.
 
     Raises:
         UsageError: it is neither.
@@ -66,7 +72,7 @@ def parse_view(text: str) -> View:
     found = re.fullmatch(rf"({number}),({number})", text.replace(" ", ""))
     if not found or not -90 <= float(found[2]) <= 90:
         raise UsageError(
-            f"--view {text}: must be {', '.join(VIEWS)} or AZIMUTH,ELEVATION in degrees, "
+            f"`view={text}`: must be {', '.join(VIEWS)} or AZIMUTH,ELEVATION in degrees, "
             "the elevation between -90 and 90"
         )
     return View(float(found[1]), float(found[2]))

@@ -126,7 +126,8 @@ def _run(
         sha256 = file_sha256(task.source)
         if sha256 == task.done_sha256:
             return Outcome(task.path, "unchanged", sha256=sha256)
-    duration = probe(task.source).duration
+    info = probe(task.source)
+    duration = info.duration
     if task.max_duration is not None and duration is not None and duration > task.max_duration:
         why = f"is {duration:.0f} s long, more than {task.max_duration:g} s"
         return Outcome(task.path, "skipped", "long", f"{task.source}: {why}", duration=duration)
@@ -135,7 +136,9 @@ def _run(
     _make_folder(task)
     options = replace(task.options, save_poses=(task.output(POSES),), overwrite=True)
     video = task.output(VIDEO) if task.render else None
-    result = run_video(task.source, video, options, models=models, on_progress=on_progress)
+    result = run_video(
+        task.source, video, options, models=models, on_progress=on_progress, info=info
+    )
     return Outcome(
         task.path,
         "done",

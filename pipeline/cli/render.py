@@ -72,7 +72,6 @@ def render_command(
       gridpose render dance.npz -o sheet.png --theme light
     """  # noqa: D301
     from gridpose.pipeline.console import Console, ProgressDisplay
-    from gridpose.pipeline.exports import select
     from gridpose.pipeline.posefile import read_pose_file
     from gridpose.pipeline.render import RenderOptions, render_poses
 
@@ -80,7 +79,7 @@ def render_command(
     look = replace(options, layout=layout or ("skeleton" if video is None else "side-by-side"))
     tracks = read_pose_file(poses)
     if track:
-        tracks = select(tracks, track)
+        tracks = tracks.select(tracks=tracks.rows(track))
     with ProgressDisplay(quiet) as progress:
         warnings = render_poses(
             tracks,

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gridpose.core import (
-    JOINT_NAMES,
-    NUM_JOINTS,
-    FloatArray,
-    InputError,
-    PoseTracks,
-    UsageError,
-)
-from gridpose.pipeline.outputs import check_output
+from gridpose.core import NUM_JOINTS, FloatArray, InputError, PoseTracks
+from gridpose.pipeline.outputs import check_output, check_suffix
 from gridpose.storage import replacing
 
 FORMATS: Final = (".npz", ".json", ".csv", ".bvh", ".trc", ".c3d", ".glb")
 _ONE_PERSON_A_FILE: Final = (".bvh",)
+_MAY_BE_EMPTY: Final = (".npz", ".json", ".csv")
 
 
 @dataclass(frozen=True)
@@ -57,27 +51,21 @@ def export_poses(
     check_format(file)
     suffix = file.suffix.lower()
     if track_ids is not None:
-        tracks = select(tracks, track_ids)
-    nobody = not tracks.present.any()
-    if nobody and suffix in (".bvh", ".trc", ".c3d", ".glb"):
+        tracks = tracks.select(tracks=tracks.rows(track_ids))
+    if suffix not in _MAY_BE_EMPTY and not tracks.present.any():
         raise InputError(f"{file}: there is nobody in these poses to write")
-    notes: list[str] = []
-    files = [file]
-    if suffix in _ONE_PERSON_A_FILE and len(tracks.track_id) > 1:
-        files = [file.with_name(f"{file.stem}_p{track}{file.suffix}") for track in tracks.track_id]
-    for each in files:
+    parts = one_person_each(tracks, file) if suffix in _ONE_PERSON_A_FILE else [(file, tracks)]
+    for each, _ in parts:
         check_output(each, overwrite)
-    for index, each in enumerate(files):
-        some = tracks if len(files) == 1 else _rows(tracks, [index])
-        with replacing(each) as partial:
-            notes += _write(some, partial, suffix, each.name)
-    return Exported(files, notes)
+    notes: list[str] = []
+    for each, part in parts:
+        notes += _write(part, each, suffix)
+    return Exported([each for each, _ in parts], notes)
 
 
 def check_format(file: Path) -> None:
     """Raises UsageError when the suffix names no format."""
-    if file.suffix.lower() not in FORMATS:
-        raise UsageError(f"{file}: the name must end in one of {', '.join(FORMATS)}")
+    check_suffix(file, FORMATS)
 
 
 def check_export(file: Path, overwrite: bool) -> None:
@@ -92,109 +80,78 @@ def check_export(file: Path, overwrite: bool) -> None:
     if file.suffix.lower() in _ONE_PERSON_A_FILE and not overwrite:
         pattern = f"{glob.escape(file.stem)}_p[0-9]*{glob.escape(file.suffix)}"
         for existing in file.absolute().parent.glob(pattern):
-            raise UsageError(f"{existing}: exists already; pass --overwrite to replace it")
+            check_output(existing, overwrite)
 
 
-def select(tracks: PoseTracks, track_ids: Sequence[int]) -> PoseTracks:
-    """Only some people.
-
-    Raises:
-        UsageError: there is no such track.
-    """
-    known = tracks.track_id.tolist()
-    for track in track_ids:
-        if track not in known:
-            raise UsageError(f"there is no track {track}; there are {', '.join(map(str, known))}")
-    return _rows(tracks, [known.index(track) for track in track_ids])
+def one_person_each(tracks: PoseTracks, file: Path) -> list[tuple[Path, PoseTracks]]:
+    """Each person with a file of their own, ``NAME_pN``; who is alone has ``file`` itself."""
+    if len(tracks.track_id) == 1:
+        return [(file, tracks)]
+    return [
+        (file.with_name(f"{file.stem}_p{track}{file.suffix}"), tracks.select(tracks=[row]))
+        for row, track in enumerate(tracks.track_id)
+    ]
 
 
-def _rows(tracks: PoseTracks, rows: list[int]) -> PoseTracks:
-    names = (
-        "track_id", "present", "bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world",
-        "repaired",
-    )  # fmt: skip
-    return replace(tracks, **{name: getattr(tracks, name)[rows] for name in names})
-
-
-def _write(tracks: PoseTracks, file: Path, suffix: str, name: str) -> list[str]:
+def _write(tracks: PoseTracks, file: Path, suffix: str) -> list[str]:
     """Write one file; returns notes."""
-    from gridpose.pipeline.exports.tables import csv_text, json_text
+    from gridpose.pipeline.exports import markers, tables
+    from gridpose.pipeline.posefile import write_pose_file
 
     if suffix == ".npz":
-        _write_npz(tracks, file)
-    elif suffix == ".json":
-        file.write_text(json_text(tracks), encoding="utf-8")
-    elif suffix == ".csv":
-        file.write_text(csv_text(tracks), encoding="utf-8")
-    elif suffix == ".trc":
-        from gridpose.pipeline.exports.markers import trc_text
-
-        file.write_text(trc_text(tracks, name), encoding="utf-8")
-    elif suffix == ".c3d":
-        from gridpose.pipeline.exports.markers import write_c3d
-
-        write_c3d(tracks, file)
-    else:
-        return _write_animation(tracks, file, suffix)
-    return []
-
-
-def _write_npz(tracks: PoseTracks, file: Path) -> None:
-    from gridpose.pipeline.posefile import small_arrays
-
-    arrays: dict[str, Any] = small_arrays(
-        fps=tracks.fps,
-        frame_time=tracks.frame_time,
-        image_size=tracks.image_size,
-        track_id=tracks.track_id,
-        present=tracks.present,
-        joint_names=JOINT_NAMES,
-        meta=tracks.meta,
-    )
-    for name in ("bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world", "repaired"):
-        arrays[name] = getattr(tracks, name)
-    with file.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        write_pose_file(file, vars(tracks))
+        return []
+    notes: list[str] = []
+    with replacing(file) as partial:
+        if suffix == ".json":
+            partial.write_text(tables.json_text(tracks), encoding="utf-8")
+        elif suffix == ".csv":
+            partial.write_text(tables.csv_text(tracks), encoding="utf-8")
+        elif suffix == ".trc":
+            partial.write_text(markers.trc_text(tracks, file.name), encoding="utf-8")
+        elif suffix == ".c3d":
+            markers.write_c3d(tracks, partial)
+        else:
+            notes = _write_animation(tracks, partial, suffix)
+    return notes
 
 
 def _write_animation(tracks: PoseTracks, file: Path, suffix: str) -> list[str]:
+    from gridpose.pipeline.exports.bvh import bvh_text
+    from gridpose.pipeline.exports.gltf import Animated, glb_bytes
     from gridpose.pipeline.exports.rig import rig_of
 
     notes, people = [], []
-    for index, track in enumerate(tracks.track_id.tolist()):
-        poses, frames, filled = without_gaps(tracks, index)
+    for row, track in enumerate(tracks.track_id.tolist()):
+        poses, frames, filled = without_gaps(tracks, row)
         if not len(frames):
             continue
         if filled:
             notes.append(f"track {track}: {filled} frames without them were interpolated")
-        people.append((track, rig_of(poses), tracks.frame_time[frames]))
+        people.append(Animated(f"p{track}", rig_of(poses), tracks.frame_time[frames]))
     if suffix == ".bvh":
-        from gridpose.pipeline.exports.bvh import bvh_text
-
-        file.write_text(bvh_text(people[0][1], tracks.fps), encoding="ascii")
+        file.write_text(bvh_text(people[0].rig, tracks.fps), encoding="ascii")
     else:
-        from gridpose.pipeline.exports.gltf import Animated, glb_bytes
-
-        file.write_bytes(glb_bytes([Animated(f"p{t}", rig, times) for t, rig, times in people]))
+        file.write_bytes(glb_bytes(people))
     return notes
 
 
-def without_gaps(tracks: PoseTracks, index: int) -> tuple[FloatArray, NDArray[np.int64], int]:
+def without_gaps(tracks: PoseTracks, row: int) -> tuple[FloatArray, NDArray[np.int64], int]:
     """One person from the first to the last frame they are in, positions interpolated in between.
 
     Args:
         tracks: with that person.
-        index: their row.
+        row: where they are in it.
 
     Returns:
         World poses (N, 17, 3), the frames' numbers (N,), and how many were interpolated.
     """
-    seen = np.flatnonzero(tracks.present[index])
+    seen = np.flatnonzero(tracks.present[row])
     if not len(seen):
         return np.zeros((0, NUM_JOINTS, 3), np.float32), seen, 0
     frames = np.arange(seen[0], seen[-1] + 1)
     times = tracks.frame_time
-    known = tracks.poses_world[index, seen].reshape(len(seen), -1)
+    known = tracks.poses_world[row, seen].reshape(len(seen), -1)
     flat = [np.interp(times[frames], times[seen], column) for column in known.T]
     poses = np.stack(flat, -1).reshape(-1, NUM_JOINTS, 3).astype(np.float32)
     return poses, frames, len(frames) - len(seen)

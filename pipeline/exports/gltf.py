@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pygltflib as gltf
 
-from gridpose.core import JOINT_NAMES, AnyArray, DoubleArray
+from gridpose.core import JOINT_NAMES, AnyArray, DoubleArray, unit_vectors
 from gridpose.pipeline.exports.rig import NODES, Rig
 
 _LEFT, _RIGHT, _MIDDLE = (0.95, 0.6, 0.1), (0.35, 0.5, 0.95), (0.8, 0.8, 0.8)
@@ -132,8 +132,9 @@ def _add_bone(file: _File, offset: DoubleArray, name: str) -> int:
     faces = [(0, 1 + (k + 1) % 4, 1 + k) for k in range(4)]
     faces += [(5, 1 + k, 1 + (k + 1) % 4) for k in range(4)]
     triangles = corners[np.array(faces)]  # flat shading: corners are not shared
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = unit_vectors(
+        np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    )
     primitive = gltf.Primitive(
         attributes=gltf.Attributes(
             POSITION=file.accessor(

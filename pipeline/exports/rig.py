@@ -12,7 +12,15 @@ from typing import Final
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from gridpose.core import BONES, JOINT_NAMES, NUM_JOINTS, AnyArray, DoubleArray, FloatArray
+from gridpose.core import (
+    BONES,
+    JOINT_NAMES,
+    NUM_JOINTS,
+    AnyArray,
+    DoubleArray,
+    FloatArray,
+    unit_vectors,
+)
 from gridpose.pipeline.bone_lengths import bone_lengths, with_constant_lengths
 
 _UP, _DOWN, _LEFT, _RIGHT = (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)
@@ -148,7 +156,7 @@ def rig_of(poses_world: FloatArray) -> Rig:
         elif node.aims_at is None:
             turned = carried
         else:
-            aim = _unit(joints[:, node.aims_at] - joints[:, node.joint])
+            aim = unit_vectors(joints[:, node.aims_at] - joints[:, node.joint])
             start = carried.apply(_REST[node.aims_at])
             turned = _smallest_turn(start, aim) * carried
         world.append(turned)
@@ -158,20 +166,16 @@ def rig_of(poses_world: FloatArray) -> Rig:
     return Rig(offsets, tips, local, joints[:, _HIP])
 
 
-def _unit(vectors: DoubleArray) -> DoubleArray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
-
-
 def _facing(
     joints: DoubleArray, across: tuple[int, int], upwards: tuple[int, int], carried: Rotation
 ) -> Rotation:
     """Orientation whose x runs from right to left and whose y runs as nearly up the trunk."""
-    x = _unit(joints[:, across[1]] - joints[:, across[0]])
+    x = unit_vectors(joints[:, across[1]] - joints[:, across[0]])
     up = joints[:, upwards[1]] - joints[:, upwards[0]]
     flat = up - (up * x).sum(-1, keepdims=True) * x
     clear = np.linalg.norm(flat, axis=-1) > 1e-3 * np.linalg.norm(up, axis=-1)
     clear &= np.linalg.norm(x, axis=-1) > 0.5
-    y = _unit(flat)
+    y = unit_vectors(flat)
     axes = np.stack((x, y, np.cross(x, y)), -1)
     return Rotation.from_matrix(np.where(clear[:, None, None], axes, carried.as_matrix()))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gridpose.core import JOINT_NAMES, AnyArray, PoseTracks
+from gridpose.core import JOINT_NAMES, PERSON_ARRAYS, AnyArray, PoseTracks
 
 CSV_COLUMNS = (
     "frame", "time_s", "track_id", "joint", "u_px", "v_px", "confidence",
@@ -55,10 +55,10 @@ def json_text(tracks: PoseTracks) -> str:
         "present": tracks.present.tolist(),
         "meta": tracks.meta,
     }
-    for name in ("bbox", "keypoints_2d", "confidence", "poses_3d", "poses_world", "repaired"):
-        content[name] = [
+    for array in PERSON_ARRAYS:
+        content[array.name] = [
             [_plain(value) if there else None for value, there in zip(values, present, strict=True)]
-            for values, present in zip(getattr(tracks, name), tracks.present, strict=True)
+            for values, present in zip(getattr(tracks, array.name), tracks.present, strict=True)
         ]
     return json.dumps(content, allow_nan=False) + "\n"
 

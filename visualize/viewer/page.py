@@ -25,7 +25,7 @@ from gridpose.core import (
     PoseTracks,
 )
 from gridpose.visualize.bones import FAINTEST, line_colour
-from gridpose.visualize.palette import THEMES, Colour
+from gridpose.visualize.palette import THEMES, hex_of
 from gridpose.visualize.stage import SPACING_METRES
 
 ASSETS = Path(__file__).with_name("assets")
@@ -61,7 +61,11 @@ def viewer_page(tracks: PoseTracks, *, title: str, video: bytes | None = None) -
         InputError: there is no frame, or frame times are not finite or decrease.
         MissingError: three.js is not there.
     """
-    _check(tracks)
+    times = tracks.frame_time
+    if not len(times):
+        raise InputError("there is no frame to show")
+    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        raise InputError("the frame times are not finite or decrease")
     header, blocks = _packed(tracks)
     scripts = {name: _vendored(file) for name, file in _LIBRARY.items()}
     for file in sorted(ASSETS.glob("*.js")):
@@ -78,14 +82,6 @@ def viewer_page(tracks: PoseTracks, *, title: str, video: bytes | None = None) -
             "licence": html.escape(_vendored("LICENSE").decode()),
         },
     )
-
-
-def _check(tracks: PoseTracks) -> None:
-    times = tracks.frame_time
-    if not len(times):
-        raise InputError("there is no frame to show")
-    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise InputError("the frame times are not finite or decrease")
 
 
 def _asset(name: str) -> str:
@@ -208,34 +204,26 @@ def _places(tracks: PoseTracks, visible: BoolArray) -> list[list[float]]:
     count = len(tracks.track_id)
     if tracks.has_places:
         return [[0.0, 0.0]] * count
-    seen = [
-        _mean_image_x(tracks.keypoints_2d[person, visible[person], :, 0]) for person in range(count)
-    ]
-    order = sorted(range(count), key=lambda person: seen[person])
-    return [
-        [SPACING_METRES * (order.index(person) - (count - 1) / 2), 0.0] for person in range(count)
-    ]
-
-
-def _mean_image_x(columns: AnyArray) -> float:
-    known = columns[np.isfinite(columns)]
-    return float(known.mean()) if known.size else 0.0
+    seen = np.zeros(count)
+    for person in range(count):
+        columns = tracks.keypoints_2d[person, visible[person], :, 0]
+        columns = columns[np.isfinite(columns)]
+        seen[person] = columns.mean() if columns.size else 0.0
+    order = np.argsort(np.argsort(seen, kind="stable")).tolist()
+    return [[SPACING_METRES * (place - (count - 1) / 2), 0.0] for place in order]
 
 
 def _stage_colours() -> dict[str, dict[str, str]]:
     parts = ("background", "floor", "grid", "shadow")
     return {
-        name: {part: _hex(getattr(theme, part)) for part in parts} for name, theme in THEMES.items()
+        name: {part: hex_of(getattr(theme, part)) for part in parts}
+        for name, theme in THEMES.items()
     }
 
 
 def _joint_colours(track_id: int) -> dict[str, list[str]]:
     """By theme, the colours of joints and of the bones that end in them."""
     return {
-        name: [_hex(line_colour(joint, theme.family(track_id))) for joint in range(NUM_JOINTS)]
+        name: [hex_of(line_colour(joint, theme.family(track_id))) for joint in range(NUM_JOINTS)]
         for name, theme in THEMES.items()
     }
-
-
-def _hex(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -52,10 +52,8 @@ export class Panel {
 
   #choose(skeleton, shown) {
     skeleton.shown = shown;
-    this.stage.showFrame(this.player.frame);
-    this.video.draw(this.player.frame, (person) => this.stage.skeletons[person].shown);
     this.#count();
-    this.redraw();
+    this.player.show();
   }
 
   #count() {
@@ -143,8 +141,7 @@ export class Panel {
   #toggleTrails() {
     this.stage.withTrails = !this.stage.withTrails;
     press(byId("trails"), this.stage.withTrails);
-    this.stage.showFrame(this.player.frame);
-    this.redraw();
+    this.player.show();
   }
 
   #toggleVideo() {
@@ -153,7 +150,7 @@ export class Panel {
     panel.hidden = !panel.hidden;
     press(byId("video-toggle"), !panel.hidden);
     this.video.resize();
-    this.video.draw(this.player.frame, (person) => this.stage.skeletons[person].shown);
+    this.player.show();
   }
 
   #toggleSound() {

@@ -59,10 +59,15 @@ export class Player {
     this.onState();
   }
 
-  #show(frame) {
+  /** Shows a frame: the present one again, where something about it has changed. */
+  show(frame = this.frame) {
     this.frame = frame;
-    this.time = this.poses.times[frame];
     this.onFrame(frame);
+  }
+
+  #show(frame) {
+    this.time = this.poses.times[frame];
+    this.show(frame);
   }
 
   /** Once per picture of the screen while playing; ``now`` in milliseconds. */
@@ -82,9 +87,7 @@ export class Player {
 
   #follow() {
     const frame = this.poses.frameAt(this.time);
-    if (frame === this.frame) return;
-    this.frame = frame;
-    this.onFrame(frame);
+    if (frame !== this.frame) this.show(frame);
   }
 
   #finish() {

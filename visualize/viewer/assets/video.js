@@ -2,11 +2,11 @@
 
 import { byId, clamp, pixelRatio } from "gridpose/page.js";
 
-
 /** The source video with 2D keypoints over it. Without a video, nothing of it is seen. */
 export class VideoPanel {
-  constructor(poses, file) {
+  constructor(poses, file, isShown) {
     this.poses = poses;
+    this.isShown = isShown;
     this.element = byId("video");
     this.canvas = byId("keypoints");
     this.exists = file.size > 0;
@@ -95,7 +95,7 @@ export class VideoPanel {
     this.canvas.height = Math.round(height * scale * ratio);
   }
 
-  draw(frame, isShown) {
+  draw(frame) {
     if (!this.visible || !this.canvas.width) return;
     const context = this.canvas.getContext("2d");
     const scale = this.canvas.width / this.poses.imageSize[0];
@@ -103,7 +103,7 @@ export class VideoPanel {
     context.clearRect(0, 0, ...this.poses.imageSize);
     context.lineCap = "round";
     this.poses.people.forEach((_, person) => {
-      if (isShown(person) && this.poses.isPresent(person, frame)) {
+      if (this.isShown(person) && this.poses.isPresent(person, frame)) {
         this.#drawPerson(context, person, frame, 1 / scale);
       }
     });

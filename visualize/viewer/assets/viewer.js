@@ -7,21 +7,17 @@ import { Poses } from "gridpose/poses.js";
 import { Stage } from "gridpose/stage.js";
 import { VideoPanel } from "gridpose/video.js";
 
-/** Draws once per picture of the screen, and only while something changes. */
-class Loop {
-  constructor(draw) {
-    this.draw = draw;
-    this.waiting = false;
-  }
-
-  request() {
-    if (this.waiting) return;
-    this.waiting = true;
+/** A function that has ``draw`` called with the next picture of the screen, once for each. */
+function oncePerPicture(draw) {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
     requestAnimationFrame((now) => {
-      this.waiting = false;
-      this.draw(now);
+      waiting = false;
+      draw(now);
     });
-  }
+  };
 }
 
 function makeStage(poses, redraw, explain) {
@@ -65,24 +61,23 @@ function publish(poses, stage, player) {
 export async function start({ decoded, unpacked, explain }) {
   const header = JSON.parse(byId("header").textContent);
   const poses = new Poses(header, await unpacked("poses"));
-  const loop = new Loop((now) => {
+  const redraw = oncePerPicture((now) => {
     if (player.playing) {
       player.tick(now);
-      loop.request();
+      redraw();
     }
     stage.draw();
   });
-  const redraw = () => loop.request();
   const stage = makeStage(poses, redraw, explain);
   if (!stage) {
     window.gridpose = { ready: false };
     return;
   }
-  const video = new VideoPanel(poses, decoded("video-file"));
   const isShown = (person) => stage.skeletons[person].shown;
+  const video = new VideoPanel(poses, decoded("video-file"), isShown);
   const player = new Player(poses, video, (frame) => {
     stage.showFrame(frame);
-    video.draw(frame, isShown);
+    video.draw(frame);
     panel.showFrame(frame);
     redraw();
   });
@@ -90,7 +85,7 @@ export async function start({ decoded, unpacked, explain }) {
   const fit = () => {
     stage.resize();
     video.resize();
-    video.draw(player.frame, isShown);
+    video.draw(player.frame);
     // At once: a canvas of a new size is empty until it is drawn.
     stage.draw();
   };
