@@ -76,9 +76,9 @@ def _apis() -> Any:
 
 
 def _state_dict(weights: Path) -> dict[str, Any]:
-    from gridpose import safe_pickle
+    from gridpose import unpickle
 
-    content = safe_pickle.load(weights)
+    content = unpickle.load(weights)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         raise InputError(f"{weights}: holds no weights of a network")

@@ -21,7 +21,7 @@ from gridpose.lifting.checkpoint import Checkpoint
 from gridpose.lifting.layers import TAPS, PaddingModes
 from gridpose.lifting.network import Kind, NetworkConfig, build_network
 from gridpose.lifting.sgt import GRID_SHAPE
-from gridpose.safe_pickle import load
+from gridpose.unpickle import load
 
 PUBLISHED_TEMPERATURE: Final = 30.0
 """What the published models were trained and evaluated with; their files do not say so."""

@@ -25,7 +25,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
-from gridpose import safe_pickle
+from gridpose import unpickle
 from gridpose.core import MIRRORED, NUM_JOINTS, DoubleArray, InputError, MissingError
 from gridpose.lifting.data.dataset import SUBJECTS
 from gridpose.lifting.data.files import Key, Split, bone_lengths
@@ -65,7 +65,7 @@ def _object_array(stream: IO[bytes], where: str) -> Any:
     shape, _, dtype = read_header(stream)
     if not dtype.hasobject:
         raise InputError(f"{where} is an array of {dtype} {shape}; a dictionary is needed")
-    content = safe_pickle.loads(stream.read(), where)
+    content = unpickle.loads(stream.read(), where)
     if isinstance(content, np.ndarray) and content.shape == ():
         return content.item()
     return content
