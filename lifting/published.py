@@ -148,10 +148,10 @@ def _grid_shape(
     if side * side != cells:
         raise InputError(
             f"{file}: its grid has {cells} cells and the file does not say how they lie; "
-            "give --grid-shape HEIGHT WIDTH"
+            "give `grid_shape` HEIGHT WIDTH"
         )
     if (side, side) != GRID_SHAPE:
-        notices.append(f"grid {side}x{side}: assumed to be square; --grid-shape overrides")
+        notices.append(f"grid {side}x{side}: assumed to be square; `grid_shape` overrides")
     return side, side
 
 
@@ -160,13 +160,13 @@ def _padding(file: Path, notices: list[str]) -> PaddingModes:
         if file.name.lower().startswith(start):
             notices.append(
                 f"padding modes {' '.join(modes)}: published models named {start}* have them, "
-                "the file does not say; --padding-mode overrides"
+                "the file does not say; `padding_mode` overrides"
             )
             return modes
     notices.append(
         f"padding modes {' '.join(_DEFAULT_PADDING)} are a guess, and wrong ones spoil the poses: "
         "neither the file nor its name (hrnet*: c z, gt*: c r) says them; "
-        "set --padding-mode as in training"
+        "set `padding_mode` as in training"
     )
     return _DEFAULT_PADDING
 
@@ -176,7 +176,7 @@ def _temperature(content: dict[str, Any], file: Path, notices: list[str]) -> flo
     if stored is None:
         notices.append(
             f"temperature {PUBLISHED_TEMPERATURE:g}: right for published models, the file does "
-            "not say; --temperature overrides"
+            "not say; `temperature` overrides"
         )
         return PUBLISHED_TEMPERATURE
     if stored <= 0:

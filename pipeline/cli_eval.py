@@ -24,6 +24,7 @@ from gridpose.pipeline.cli_common import (
     reports_errors,
 )
 from gridpose.pipeline.cli_data import SplitName
+from gridpose.pipeline.cli_errors import as_options
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -352,6 +353,7 @@ def _finish(
     values = {
         **result.to_dict(),
         **source,
+        "notes": [as_options(note) for note in result.notes],
         "lifter": lifter.name,
         "lifter_sha256": lifter.weights_sha256,
         "lifting_model": lifter.checkpoint.network.kind,

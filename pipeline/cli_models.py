@@ -17,6 +17,7 @@ from gridpose.pipeline.cli_common import (
     Verbose,
     reports_errors,
 )
+from gridpose.pipeline.cli_errors import as_options
 from gridpose.pipeline.cli_weights import add_to as add_weight_commands
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def convert(
             "sha256": digest,
             "precision": precision.value,
             **description,
-            "notices": notices,
+            "notices": [as_options(notice) for notice in notices],
         },
         f"{output}: {_architecture(checkpoint)}, {' '.join(checkpoint.network.padding_mode)} "
         f"padding, temperature {checkpoint.network.temperature:g}, "
@@ -202,7 +203,7 @@ def show(
         "metrics": checkpoint.metrics,
         "grid": [[list(cell) for cell in row] for row in cells],
         "joints_without_cell": lost,
-        "notices": loaded.notices,
+        "notices": [as_options(notice) for notice in loaded.notices],
         "picture": None if output is None else str(output),
     }
     console.result(description, _text(description, checkpoint, cells, lost))

@@ -130,7 +130,7 @@ def test_a_pose_file_can_be_lifted_again(source, target, frame_lifter):
 
 def test_an_unknown_image_size_is_asked_for(source, target, lifter):
     np.savez(source, keypoints_2d=poses(2))
-    with pytest.raises(InputError, match=r"in\.npz: has no image_size.*--image-size"):
+    with pytest.raises(InputError, match=r"in\.npz: has no image_size.*`image_size`"):
         lift_file(source, target, lifter)
     assert not target.exists()
     assert lift_file(source, target, lifter, (1920, 1080)).shape == (2, 17, 3)
@@ -308,5 +308,5 @@ def test_rates_that_are_none(source, target, lifter, fps):
     with pytest.raises(InputError, match="fps must be"):
         lift_file(source, target, lifter)
     if isinstance(fps, int):
-        with pytest.raises(UsageError, match="--fps"):
+        with pytest.raises(UsageError, match="`fps`"):
             lift_file(source, target, lifter, fps=fps)

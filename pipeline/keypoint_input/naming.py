@@ -58,7 +58,7 @@ def convention_named(name: str) -> Convention:
     """
     found = find_convention(name)
     if found is None:
-        raise UsageError(f"--convention {name}: unknown; known are {choices()}")
+        raise UsageError(f"`convention` {name}: unknown; known are {choices()}")
     return found
 
 
@@ -140,7 +140,7 @@ def choose(
         other = statement.convention if statement is not None else None
         if other is not None and not same_joints(asked, other):
             raise InputError(
-                f"{file}: --convention says {asked.name}, but the file says {other.name}"
+                f"{file}: `convention` says {asked.name}, but the file says {other.name}"
             )
         chosen, stated = asked, "user"
     elif statement is not None:
