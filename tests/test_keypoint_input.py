@@ -594,7 +594,7 @@ class TestVideoPose3D:
             ([1, 2], "positions_2d is an array of int64"),
             ([1, {}], "positions_2d must be a dictionary"),
             ({"me": [1]}, "subject me must be a dictionary"),
-            ({1: {}}, "a key is not a short text"),
+            ({1: {}}, "key 1 must be a string"),
             ({"me": {"x": "y"}}, "me x must be a list"),
             ({"me": {"x": np.array(3)}}, "me x must be a list"),
             ({"me": {"x": [[1, 2]]}}, "camera 0 must be an array of numbers"),

@@ -15,7 +15,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -248,7 +248,7 @@ def _thin(pieces: list[_Piece], count: int) -> list[_Piece]:
     for piece, start, end in zip(pieces, ends - lengths, ends, strict=True):
         rows = kept[(kept >= start) & (kept < end)] - start
         if len(rows):
-            thinned.append(_Piece(piece.subject, piece.action, piece.name, piece.poses[rows]))
+            thinned.append(replace(piece, poses=piece.poses[rows]))
     return thinned
 
 
