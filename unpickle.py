@@ -39,6 +39,7 @@ _LEGACY_PROTOCOL: Final = 1001
 _DEEPEST: Final = 200
 _MOST_DIMENSIONS: Final = 32
 _LONGEST_KEY: Final = 100
+_LONGEST_NAME: Final = 1000
 _FREE_COPIES: Final = 1 << 16
 
 
@@ -272,6 +273,7 @@ class _Unpickler(pickle._Unpickler):
         return value
 
     def find_class(self, module: Any, name: Any) -> Global:
+        self._spend((module, name))
         return Global(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
@@ -286,7 +288,7 @@ class _Unpickler(pickle._Unpickler):
 
     def _spend(self, content: Iterable[Any]) -> None:
         """Account for copies: an honest pickle holds each once, a bomb fills the memory."""
-        sized = (str, bytes, bytearray, list, tuple, set)
+        sized = (str, bytes, bytearray, list, tuple)
         self._copies -= sum(len(part) for part in content if isinstance(part, sized))
         if self._copies < 0:
             raise ValueError("it holds far less data than it unfolds to")
@@ -432,13 +434,22 @@ def _reconstructor(cls: Any, base: Global, state: Any) -> Opaque:
 def _attribute(*args: Any) -> Global:
     """How methods are written, as mmengine keeps some in its log."""
     match args:
-        case (Global(owner), str(name)) if name.isidentifier():
+        case (Global(owner), str(name)) if name.isidentifier() and len(owner) < _LONGEST_NAME:
             return Global(f"{owner}.{name}")
     raise UnsafeError("call builtins.getattr")
 
 
+def _keys(content: Any = ()) -> Iterator[Any]:
+    """The members of a set."""
+    if type(content) not in (list, tuple):
+        raise TypeError("members that are not in a list")
+    return map(_checked_key, content)
+
+
 def _dict(content: Any = ()) -> dict[Any, Any]:
     """OrderedDict too, which keeps its order alike."""
+    if type(content) not in (list, tuple):
+        raise TypeError("entries that are not in a list")
     return {_checked_key(key): value for key, value in content}
 
 
@@ -572,9 +583,15 @@ def _parameter(tensor: Any, *_: Any) -> Tensor:
     return tensor
 
 
+def _device(*parts: Any) -> str:
+    if not all(type(part) in (str, int) for part in parts):
+        raise ValueError("an unknown device")
+    return ":".join(map(str, parts))
+
+
 _BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "builtins.set": lambda content=(): set(map(_checked_key, content)),
-    "builtins.frozenset": lambda content=(): frozenset(map(_checked_key, content)),
+    "builtins.set": lambda *content: set(_keys(*content)),
+    "builtins.frozenset": lambda *content: frozenset(_keys(*content)),
     "builtins.bytes": lambda: b"",  # as protocols 0 to 2 write it
     "builtins.bytearray": lambda *content: bytearray(_raw(*content)),
     "builtins.complex": complex,
@@ -593,5 +610,5 @@ _BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.Size": _shape,
-    "torch.device": lambda *parts: ":".join(map(str, parts)),
+    "torch.device": _device,
 }

@@ -8,7 +8,6 @@ published models have it, and every assumption is told.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -199,21 +198,6 @@ def _numbers(content: dict[str, Any]) -> dict[str, int | float]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """What is wrong with some of the names."""
-
-    what: str
-    names: list[str]
-
-    def __str__(self) -> str:
-        more = len(self.names) - _NAMES_SHOWN
-        return (
-            f"{self.what} {', '.join(self.names[:_NAMES_SHOWN])}"
-            f"{f' and {more} more' if more > 0 else ''}"
-        )
-
-
 def _check_state(state: dict[str, Tensor], config: NetworkConfig, file: Path) -> None:
     # Without memory: a file may claim any size.
     try:
@@ -226,17 +210,21 @@ def _check_state(state: dict[str, Tensor], config: NetworkConfig, file: Path) ->
         for name, value in state.items()
         if name in expected and value.shape != expected[name].shape
     ]
-    faults = [
-        _Fault("missing", [name for name in expected if name not in state]),
-        _Fault("unknown", [name for name in state if name not in expected]),
-        _Fault("of another shape", wrong),
-        _Fault(
-            "with values that are no numbers",
-            [name for name, value in state.items() if not value.isfinite().all()],
-        ),
-    ]
-    if found := [str(fault) for fault in faults if fault.names]:
+    faults = {
+        "missing": [name for name in expected if name not in state],
+        "unknown": [name for name in state if name not in expected],
+        "of another shape": wrong,
+        "with values that are no numbers": [
+            name for name, value in state.items() if not value.isfinite().all()
+        ],
+    }
+    if found := [f"{what} {_some(names)}" for what, names in faults.items() if names]:
         raise InputError(f"{file}: its weights make no {config.kind} network: {'; '.join(found)}")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(value: Tensor) -> str:

@@ -277,7 +277,7 @@ def walk(frames, x=600.0):
 
 
 def test_frames_are_lifted_as_a_sequence(source, target, lifter):
-    keypoints = walk(50)
+    keypoints = walk(12)
     np.savez(source, keypoints_2d=keypoints, image_size=SIZE)
     expected = lifter.lift_sequence(keypoints, SIZE, fps=25)
     lift_file(source, target, lifter, fps=25)
@@ -289,7 +289,7 @@ def test_frames_are_lifted_as_a_sequence(source, target, lifter):
 
 
 def test_a_file_with_a_rate_holds_a_sequence_of_each_person(source, target, lifter):
-    keypoints = np.stack((walk(40), walk(40, 900.0)))
+    keypoints = np.stack((walk(16), walk(16, 900.0)))
     keypoints[1, 10:14, 4:7] = np.nan
     confidence = np.full(keypoints.shape[:3], 0.8, np.float32)
     np.savez(source, keypoints_2d=keypoints, image_size=SIZE, confidence=confidence, fps=30.0)

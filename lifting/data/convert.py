@@ -111,7 +111,7 @@ def by_name(value: Any, where: str, *, empty: bool = True) -> dict[str, Any]:
         name = key.decode("latin-1") if isinstance(key, bytes) else key
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             shown = repr(key)[:_LONGEST_NAME]
-            raise InputError(f"{where}: key {shown} must be a string that is not long")
+            raise InputError(f"{where}: key {shown} must be a string, at most {_LONGEST_NAME} long")
         named[name] = item
     return named
 
