@@ -1,6 +1,6 @@
 """Weights of top-down pose networks from files of several generations, under mmpose 1.x's names.
 
-Nothing in a file is executed: pickles go through ``safe_pickle``.
+Nothing in a file is executed: pickles go through ``unpickle``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from gridpose.core import InputError, MissingError
 from gridpose.detectors.evoskeleton import UPSAMPLING
-from gridpose.safe_pickle import load
 from gridpose.storage import file_sha256
+from gridpose.unpickle import load
 
 _NAMES_SHOWN: Final = 3
 _COUNTER: Final = "num_batches_tracked"

@@ -8,7 +8,6 @@ published models have it, and every assumption is told.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from gridpose.lifting.checkpoint import Checkpoint
 from gridpose.lifting.layers import TAPS, PaddingModes
 from gridpose.lifting.network import Kind, NetworkConfig, build_network
 from gridpose.lifting.sgt import GRID_SHAPE
-from gridpose.safe_pickle import load
+from gridpose.unpickle import load
 
 PUBLISHED_TEMPERATURE: Final = 30.0
 """What the published models were trained and evaluated with; their files do not say so."""
@@ -148,10 +147,10 @@ def _grid_shape(
     if side * side != cells:
         raise InputError(
             f"{file}: its grid has {cells} cells and the file does not say how they lie; "
-            "give --grid-shape HEIGHT WIDTH"
+            "give `grid_shape` HEIGHT WIDTH"
         )
     if (side, side) != GRID_SHAPE:
-        notices.append(f"grid {side}x{side}: assumed to be square; --grid-shape overrides")
+        notices.append(f"grid {side}x{side}: assumed to be square; `grid_shape` overrides")
     return side, side
 
 
@@ -160,13 +159,13 @@ def _padding(file: Path, notices: list[str]) -> PaddingModes:
         if file.name.lower().startswith(start):
             notices.append(
                 f"padding modes {' '.join(modes)}: published models named {start}* have them, "
-                "the file does not say; --padding-mode overrides"
+                "the file does not say; `padding_mode` overrides"
             )
             return modes
     notices.append(
         f"padding modes {' '.join(_DEFAULT_PADDING)} are a guess, and wrong ones spoil the poses: "
         "neither the file nor its name (hrnet*: c z, gt*: c r) says them; "
-        "set --padding-mode as in training"
+        "set `padding_mode` as in training"
     )
     return _DEFAULT_PADDING
 
@@ -176,7 +175,7 @@ def _temperature(content: dict[str, Any], file: Path, notices: list[str]) -> flo
     if stored is None:
         notices.append(
             f"temperature {PUBLISHED_TEMPERATURE:g}: right for published models, the file does "
-            "not say; --temperature overrides"
+            "not say; `temperature` overrides"
         )
         return PUBLISHED_TEMPERATURE
     if stored <= 0:
@@ -199,21 +198,6 @@ def _numbers(content: dict[str, Any]) -> dict[str, int | float]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """What is wrong with some of the names."""
-
-    what: str
-    names: list[str]
-
-    def __str__(self) -> str:
-        more = len(self.names) - _NAMES_SHOWN
-        return (
-            f"{self.what} {', '.join(self.names[:_NAMES_SHOWN])}"
-            f"{f' and {more} more' if more > 0 else ''}"
-        )
-
-
 def _check_state(state: dict[str, Tensor], config: NetworkConfig, file: Path) -> None:
     # Without memory: a file may claim any size.
     try:
@@ -226,17 +210,21 @@ def _check_state(state: dict[str, Tensor], config: NetworkConfig, file: Path) ->
         for name, value in state.items()
         if name in expected and value.shape != expected[name].shape
     ]
-    faults = [
-        _Fault("missing", [name for name in expected if name not in state]),
-        _Fault("unknown", [name for name in state if name not in expected]),
-        _Fault("of another shape", wrong),
-        _Fault(
-            "with values that are no numbers",
-            [name for name, value in state.items() if not value.isfinite().all()],
-        ),
-    ]
-    if found := [str(fault) for fault in faults if fault.names]:
+    faults = {
+        "missing": [name for name in expected if name not in state],
+        "unknown": [name for name in state if name not in expected],
+        "of another shape": wrong,
+        "with values that are no numbers": [
+            name for name, value in state.items() if not value.isfinite().all()
+        ],
+    }
+    if found := [f"{what} {_some(names)}" for what, names in faults.items() if names]:
         raise InputError(f"{file}: its weights make no {config.kind} network: {'; '.join(found)}")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(value: Tensor) -> str:

@@ -13,6 +13,7 @@ _PARAMETER: Final = re.compile(r"(?<![^\s(])`([a-z_]\w*)(?:=([^`]*))?`(?!\w)")
 
 _OTHER_NAMES: Final = {
     "compiled": "compile",
+    "noise_px": "noise",
     "weights": "detector-weights",
     "config": "detector-config",
     "run": "exp",

@@ -81,7 +81,7 @@ def lift_file(
         UsageError: there is no convention of this name, or a rate that is not positive.
     """
     if fps is not None and not 0 < fps < np.inf:
-        raise UsageError(f"--fps {fps}: must be positive")
+        raise UsageError(f"`fps` {fps}: must be positive")
     asked = None if convention is None else convention_named(convention)
     data = read_keypoints(source, asked)
     warnings = doubts(data, str(source))
@@ -116,7 +116,7 @@ def _image_size(
     """(2,), or (N, 2) for all poses in a row."""
     size = data.image_size if given is None else np.asarray(given, np.float32)
     if size is None:
-        raise InputError(f"{source}: has no image_size; give it with --image-size WIDTHxHEIGHT")
+        raise InputError(f"{source}: has no image_size; give it with `image_size` WIDTHxHEIGHT")
     if size.shape == (2,):
         return size
     try:

@@ -120,8 +120,9 @@ def main(
     generator = torch.Generator().manual_seed(0)
 
     def epoch() -> None:
-        for _ in batches.epoch(batch, generator):
-            pass
+        order = batches.order(generator)
+        for start in range(0, len(order), batch):
+            batches.batch(order[start : start + batch])
         if batches.device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -649,29 +649,23 @@ def arrays():
     return pixels, generator.normal(size=(23, 17, 3)).astype(np.float32)
 
 
-def test_an_epoch_has_every_row_once(arrays):
+def test_a_batch_has_the_rows_asked_for(arrays):
     batches = DeviceBatches(*arrays)
-    parts = list(batches.epoch(5, torch.Generator().manual_seed(0)))
-    assert [len(inputs) for inputs, _ in parts] == [5, 5, 5, 5, 3]
-    targets = torch.cat([targets for _, targets in parts]).numpy()
-    inputs = torch.cat([inputs for inputs, _ in parts]).numpy()
-    rows = [int(np.flatnonzero((arrays[1] == pose).all(axis=(1, 2)))[0]) for pose in targets]
-    assert sorted(rows) == list(range(23))
-    assert rows != sorted(rows)
-    np.testing.assert_allclose(inputs, (arrays[0][rows] - 500) / 500, atol=1e-6)
+    rows = batches.order(torch.Generator().manual_seed(0))[:5]
+    batch = batches.batch(rows)
+    np.testing.assert_array_equal(batch["targets"], arrays[1][rows])
+    np.testing.assert_allclose(batch["inputs"], (arrays[0][rows] - 500) / 500, atol=1e-6)
 
 
 def test_shuffling_follows_the_generator(arrays):
     batches = DeviceBatches(*arrays)
 
-    def epoch(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return torch.cat([targets for _, targets in batches.epoch(4, generator)])
+    def order(seed):
+        return batches.order(torch.Generator().manual_seed(seed)).tolist()
 
-    assert torch.equal(epoch(1), epoch(1))
-    assert not torch.equal(epoch(1), epoch(2))
-    in_order = torch.cat([targets for _, targets in batches.epoch(4)])
-    assert torch.equal(in_order, torch.from_numpy(arrays[1]))
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert order(1) != sorted(order(1)) == batches.order(None).tolist() == list(range(23))
 
 
 def test_grids_are_those_of_the_grid_transform(arrays):
@@ -679,7 +673,7 @@ def test_grids_are_those_of_the_grid_transform(arrays):
     assert batches.inputs.shape == (23, 2, 5, 5)
     assert batches.targets.shape == (23, 3, 5, 5)
     index = torch.tensor([4, 0, 4])
-    inputs, targets = batches.select(index)
+    inputs, targets = batches.batch(index).values()
     flat = (torch.from_numpy(arrays[0]) - 500) / 500
     assert torch.equal(inputs, semantic_grid_transform(flat)[index])
     assert torch.equal(targets, semantic_grid_transform(torch.from_numpy(arrays[1]))[index])

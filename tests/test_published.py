@@ -83,7 +83,7 @@ def test_every_golden_checkpoint(shared, name, padding, temperature):
 
 def test_a_golden_grid_that_is_not_square(shared):
     file = shared / "golden" / "dgridconv_cz_4x7.pth.tar"
-    with pytest.raises(InputError, match=r"28 cells .* give --grid-shape HEIGHT WIDTH"):
+    with pytest.raises(InputError, match=r"28 cells .* give `grid_shape` HEIGHT WIDTH"):
         read_published(file)
     with pytest.raises(UsageError, match="28 cells, not 5x5"):
         read_published(file, grid_shape=(5, 5))
@@ -130,7 +130,7 @@ def test_a_larger_grid_is_taken_for_a_square(kind, tmp_path):
     file = save(tmp_path / "hrnet.pth.tar", weights(kind, grid_shape=(6, 6)))
     checkpoint, notices = read_published(file)
     assert checkpoint.network.grid_shape == (6, 6)
-    assert any("6x6" in notice and "--grid-shape" in notice for notice in notices)
+    assert any("6x6" in notice and "`grid_shape`" in notice for notice in notices)
     checkpoint, notices = read_published(file, grid_shape=(4, 9))
     assert checkpoint.network.grid_shape == (4, 9)
     assert not any("grid" in notice for notice in notices)
@@ -210,7 +210,7 @@ def test_padding_modes_by_name(kind, name, modes, told, tmp_path):
     assert checkpoint.network.padding_mode == modes
     (notice,) = (notice for notice in notices if "padding" in notice)
     assert told in notice
-    assert "--padding-mode" in notice
+    assert "`padding_mode`" in notice
     assert " ".join(modes) in notice
     checkpoint, notices = read_published(file, padding_mode=("r", "z"))
     assert checkpoint.network.padding_mode == ("r", "z")
@@ -228,7 +228,7 @@ def test_temperature_by_option_by_file_or_30(tmp_path):
     own = save(tmp_path / "gt_own.pth.tar", weights(), temperature=4.5)
     checkpoint, notices = read_published(plain)
     assert checkpoint.network.temperature == 30
-    assert any("temperature 30" in notice and "--temperature" in notice for notice in notices)
+    assert any("temperature 30" in notice and "`temperature`" in notice for notice in notices)
     for file, option, wanted in ((plain, 2.0, 2.0), (own, None, 4.5), (own, 2.0, 2.0)):
         checkpoint, notices = read_published(file, temperature=option)
         assert checkpoint.network.temperature == wanted

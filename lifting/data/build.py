@@ -15,7 +15,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,11 +57,11 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.views < 1:
-            raise UsageError(f"--views {self.views}: must be at least 1")
+            raise UsageError(f"`views` {self.views}: must be at least 1")
         if not 0 <= self.noise_px < 1000:
-            raise UsageError(f"--noise {self.noise_px}: must be pixels, at least 0")
+            raise UsageError(f"`noise_px` {self.noise_px}: must be pixels, at least 0")
         if self.max_frames is not None and self.max_frames < self.views:
-            raise UsageError(f"--max-frames {self.max_frames}: must be at least --views")
+            raise UsageError(f"`max_frames` {self.max_frames}: must be at least `views`")
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _thin(pieces: list[_Piece], count: int) -> list[_Piece]:
     for piece, start, end in zip(pieces, ends - lengths, ends, strict=True):
         rows = kept[(kept >= start) & (kept < end)] - start
         if len(rows):
-            thinned.append(_Piece(piece.subject, piece.action, piece.name, piece.poses[rows]))
+            thinned.append(replace(piece, poses=piece.poses[rows]))
     return thinned
 
 

@@ -10,7 +10,6 @@ once.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import secrets
 import shutil
@@ -18,50 +17,34 @@ import time
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from gridpose.core import NUM_JOINTS, FloatArray, InputError
 from gridpose.lifting.data.files import Table, read_table
+from gridpose.storage import file_sha256, sha256
 
 _VERSION: Final = 1
-_CHUNK: Final = 1 << 20
 _ARRAYS: Final = {"keypoints_px": 2, "poses": 3}
 _STALE_SECONDS: Final = 24 * 3600
 
 
-def _digest(file: Path) -> str:
-    digest, buffer = hashlib.sha256(), bytearray(_CHUNK)
-    view = memoryview(buffer)
-    with file.open("rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
-            digest.update(view[:count])
-    return digest.hexdigest()
-
-
-def digests(files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of each file by its name, hashed at once: hashing leaves Python's lock.
-
-    Raises:
-        InputError: one cannot be read.
-    """
-    files = list(files)
+def _digests(*files: Path) -> dict[str, str]:
+    """SHA-256 of each file by its name, hashed at once: hashing leaves Python's lock."""
     try:
         with ThreadPoolExecutor(len(files)) as pool:
-            return dict(zip((f.name for f in files), pool.map(_digest, files), strict=True))
+            return dict(zip((f.name for f in files), pool.map(file_sha256, files), strict=True))
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
-def _checksum(array: FloatArray) -> int:
-    return zlib.crc32(array.reshape(-1).view(np.uint8).data)
-
-
 def _checksums(arrays: dict[str, FloatArray]) -> dict[str, int]:
-    with ThreadPoolExecutor(len(arrays)) as pool:
-        return dict(zip(arrays, pool.map(_checksum, arrays.values()), strict=True))
+    return {
+        name: zlib.crc32(array.reshape(-1).view(np.uint8).data) for name, array in arrays.items()
+    }
 
 
 def _read(folder: Path) -> Table | None:
@@ -91,14 +74,13 @@ def _fill(folder: Path, table: Table) -> None:
     arrays: dict[str, FloatArray] = {"keypoints_px": table.keypoints_px, "poses": table.poses}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    body: dict[str, Any] = {
+    body = {
         "sequences": [
             [*key, length] for key, length in zip(table.keys, table.lengths, strict=True)
         ],
         "notes": table.notes,
         "crc32": _checksums(arrays),
     }
-    body = json.loads(json.dumps(body))
     index = {"crc32": zlib.crc32(json.dumps(body).encode()), "body": body}
     (folder / "index.json").write_text(json.dumps(index))
 
@@ -120,12 +102,10 @@ def _write(folder: Path, table: Table) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder.parent)
     partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
-    damaged = partial.with_suffix(".old.part")
     try:
         partial.mkdir()
         _fill(partial, table)
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(damaged)
+        shutil.rmtree(folder, ignore_errors=True)
         try:
             partial.rename(folder)
         except OSError:
@@ -134,7 +114,6 @@ def _write(folder: Path, table: Table) -> None:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _signature(files: Iterable[Path]) -> list[tuple[int, int, int]]:
@@ -157,11 +136,11 @@ def load_table(two: Path, three: Path, root: Path | None) -> tuple[Table, dict[s
         InputError: the files are not a dataset, or change while they are read.
     """
     before = _signature((two, three))
-    hashes = digests((two, three))
+    hashes = _digests(two, three)
     folder = None
     if root is not None:
-        digest = hashlib.sha256("".join((hashes[two.name], hashes[three.name])).encode())
-        folder = root / f"v{_VERSION}-{digest.hexdigest()[:32]}"
+        digest = sha256("".join(hashes.values()).encode())
+        folder = root / f"v{_VERSION}-{digest[:32]}"
         table = _read(folder)
         if table is not None:
             return table, hashes
@@ -173,11 +152,5 @@ def load_table(two: Path, three: Path, root: Path | None) -> tuple[Table, dict[s
             _write(folder, table)
         except OSError as error:
             note = f"{root}: the dataset cannot be kept for faster loading ({error.strerror})"
-            table = Table(
-                table.keys,
-                table.lengths,
-                table.keypoints_px,
-                table.poses,
-                (*table.notes, note),
-            )
+            table = replace(table, notes=(*table.notes, note))
     return table, hashes

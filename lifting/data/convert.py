@@ -25,7 +25,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
-from gridpose import safe_pickle
+from gridpose import unpickle
 from gridpose.core import MIRRORED, NUM_JOINTS, DoubleArray, InputError, MissingError
 from gridpose.lifting.data.dataset import SUBJECTS
 from gridpose.lifting.data.files import Key, Split, bone_lengths
@@ -35,6 +35,7 @@ STATIC_JOINTS: Final = (4, 5, 9, 10, 11, 16, 20, 21, 22, 23, 24, 28, 29, 30, 31)
 """Those of Human3.6M's 32 joints that repeat another one or end a hand or foot. The others are, in
 their order, Human3.6M-17."""
 _FULL: Final = 32
+_LONGEST_NAME: Final = 256
 _MOVING: Final = tuple(joint for joint in range(_FULL) if joint not in STATIC_JOINTS)
 _LEFT_RIGHT: Final = ([4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16])
 _FAR_PX: Final = 50.0
@@ -65,7 +66,7 @@ def _object_array(stream: IO[bytes], where: str) -> Any:
     shape, _, dtype = read_header(stream)
     if not dtype.hasobject:
         raise InputError(f"{where} is an array of {dtype} {shape}; a dictionary is needed")
-    content = safe_pickle.loads(stream.read(), where)
+    content = unpickle.loads(stream.read(), where)
     if isinstance(content, np.ndarray) and content.shape == ():
         return content.item()
     return content
@@ -97,14 +98,20 @@ def read_objects(file: Path, required: str, *optional: str) -> dict[str, Any]:
     return found
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not value:
-        raise InputError(f"{where} must be a dictionary with entries")
+def by_name(value: Any, where: str, *, empty: bool = True) -> dict[str, Any]:
+    """A dictionary, which may be ``empty``, whose keys are text, or bytes that stand for it.
+
+    Raises:
+        InputError: something else.
+    """
+    if not isinstance(value, Mapping) or not (value or empty):
+        raise InputError(f"{where} must be a dictionary{'' if empty else ' with entries'}")
     named = {}
     for key, item in value.items():
         name = key.decode("latin-1") if isinstance(key, bytes) else key
-        if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: key {key!r} must be a string")
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+            shown = repr(key)[:_LONGEST_NAME]
+            raise InputError(f"{where}: key {shown} must be a string, at most {_LONGEST_NAME} long")
         named[name] = item
     return named
 
@@ -125,7 +132,7 @@ def _check_metadata(metadata: Any, file: Path) -> None:
     """Refuse joints other than Human3.6M-17, where the file says what they are."""
     if not isinstance(metadata, Mapping):
         return
-    named = _mapping(metadata, f"{file}: metadata")
+    named = by_name(metadata, f"{file}: metadata")
     symmetry = named.get("keypoints_symmetry")
     sides = symmetry if isinstance(symmetry, (list, tuple)) and len(symmetry) == 2 else _LEFT_RIGHT
     given = tuple([int(joint) for joint in np.asarray(side).ravel()] for side in sides)
@@ -213,9 +220,9 @@ class VideoPose3D:
 
 
 def _subjects(content: Any, file: Path) -> dict[str, dict[str, Any]]:
-    subjects = _mapping(content, f"{file}: its content")
+    subjects = by_name(content, f"{file}: its content", empty=False)
     return {
-        subject: _mapping(value, f"{file}: subject {subject}")
+        subject: by_name(value, f"{file}: subject {subject}", empty=False)
         for subject, value in subjects.items()
     }
 

@@ -10,7 +10,7 @@ frames: say with :func:`describe_left_out` what was left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, cast
@@ -21,12 +21,7 @@ from numpy.typing import NDArray
 from gridpose.core import FloatArray, InputError, MissingError
 from gridpose.lifting.data.cache import load_table
 from gridpose.lifting.data.device_batches import DeviceBatches
-from gridpose.lifting.data.files import (
-    Key,
-    Split,
-    dataset_files,
-    write_dataset,
-)
+from gridpose.lifting.data.files import Key, Split, dataset_files, write_dataset
 from gridpose.storage import cache_dir
 
 __all__ = [
@@ -149,13 +144,12 @@ class PoseDataset:
     def filter(self, keep: Callable[[Sequence], bool]) -> PoseDataset:
         """The part whose sequences ``keep`` answers True to; likewise ``left_out``."""
         chosen = [sequence for sequence in self.sequences if keep(sequence)]
-        return PoseDataset(
-            _take(self.keypoints_px, chosen),
-            _take(self.poses, chosen),
-            _renumber(chosen),
-            tuple(sequence for sequence in self.left_out if keep(sequence)),
-            self.sha256,
-            self.notes,
+        return replace(
+            self,
+            keypoints_px=_take(self.keypoints_px, chosen),
+            poses=_take(self.poses, chosen),
+            sequences=_renumber(chosen),
+            left_out=tuple(sequence for sequence in self.left_out if keep(sequence)),
         )
 
 
@@ -171,9 +165,7 @@ def _renumber(chosen: Iterable[Sequence]) -> tuple[Sequence, ...]:
     start, numbered = 0, []
     for sequence in chosen:
         stop = start + len(sequence)
-        numbered.append(
-            Sequence(sequence.subject, sequence.action, sequence.file_name, start, stop)
-        )
+        numbered.append(replace(sequence, start=start, stop=stop))
         start = stop
     return tuple(numbered)
 
@@ -242,18 +234,15 @@ def load_dataset(
     present = list(dict.fromkeys(sequence.subject for sequence in everything))
     wanted, notes = _wanted_subjects(present, split, two)
     mine = [sequence for sequence in everything if sequence.subject in wanted]
-    chosen = [sequence for sequence in mine if exclusion(sequence, exclude_drift) is None]
+    left_out = [sequence for sequence in mine if exclusion(sequence, exclude_drift)]
+    chosen = [sequence for sequence in mine if sequence not in left_out]
     if not chosen:
         raise InputError(f"{two}: the exclusion rules leave nothing of it")
-    left_out = (sequence for sequence in mine if exclusion(sequence, exclude_drift) is not None)
     return PoseDataset(
         _take(table.keypoints_px, chosen),
         _take(table.poses, chosen),
         _renumber(chosen),
-        tuple(
-            Sequence(sequence.subject, sequence.action, sequence.file_name, 0, len(sequence))
-            for sequence in left_out
-        ),
+        tuple(replace(sequence, start=0, stop=len(sequence)) for sequence in left_out),
         hashes,
         (*table.notes, *notes),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -63,36 +61,23 @@ class DeviceBatches:
             result[start : start + len(rows)] = semantic_grid_transform(rows) if grid else rows
         return result
 
-    def select(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows ``index`` (B,) int64, on the device: ``(inputs, targets)``."""
-        return self.inputs.index_select(0, index), self.targets.index_select(0, index)
-
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """:meth:`select` by name: ``inputs`` and ``targets``."""
-        inputs, targets = self.select(index)
-        return {"inputs": inputs, "targets": targets}
+        """The rows ``index`` (B,) int64, on the device, of ``inputs`` and ``targets``."""
+        return {
+            "inputs": self.inputs.index_select(0, index),
+            "targets": self.targets.index_select(0, index),
+        }
 
     def order(self, generator: torch.Generator | None) -> Tensor:
-        """All row numbers on the device, shuffled; in their order without a generator.
-
-        A CPU generator gives the same order whatever the device.
-        """
+        """See :func:`row_order`."""
         return row_order(len(self), self.device, generator)
-
-    def epoch(
-        self, batch: int, generator: torch.Generator | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """All rows once, ``batch`` at a time, shuffled if there is a generator.
-
-        The last batch may be shorter.
-        """
-        order = self.order(generator)
-        for start in range(0, len(order), batch):
-            yield self.select(order[start : start + batch])
 
 
 def row_order(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Row numbers (count,) on the device, as :meth:`DeviceBatches.order` has them."""
+    """All row numbers (count,) on the device, shuffled; in their order without a generator.
+
+    A CPU generator gives the same order whatever the device.
+    """
     if generator is None:
         return torch.arange(count, device=device)
     order = torch.randperm(count, generator=generator, device=generator.device)

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 
-from gridpose import safe_pickle
+from gridpose import unpickle
 from gridpose.core import NUM_JOINTS, PARENTS, AnyArray, DoubleArray, FloatArray, InputError
 from gridpose.storage import replacing
 
@@ -210,7 +210,7 @@ def read_table(two: Path, three: Path) -> Table:
     Raises:
         InputError: not a dataset in the published format, or an unsafe one.
     """
-    return make_table(safe_pickle.load(two), safe_pickle.load(three), two, three)
+    return make_table(unpickle.load(two), unpickle.load(three), two, three)
 
 
 def write_dataset(

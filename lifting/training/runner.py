@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
-from gridpose import safe_pickle
+from gridpose import unpickle
 from gridpose.core import InputError
 from gridpose.lifting.training.model import TrainingModel
 from gridpose.lifting.training.shared_batch_norm import share_batch_norm
@@ -78,7 +78,7 @@ class LiftingRunner(Runner):
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
         """Read the state without executing anything in it."""
-        checkpoint = safe_pickle.load(Path(filename))
+        checkpoint = unpickle.load(Path(filename))
         for name in ("meta", "state_dict", "optimizer", "message_hub"):
             checkpoint[name]  # mmengine would go on without some of them
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)

@@ -7,14 +7,15 @@ from typing import Final
 
 import numpy as np
 
-from gridpose.core import AnyArray, FloatArray, InputError
+from gridpose.core import InputError
 from gridpose.detectors.conventions import HUMAN36M_17, Convention
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D
 from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS, by_names, choose
 from gridpose.pipeline.posefile import NPZ_ERRORS
 
 KEYS: Final = ("keypoints_2d", "keypoints_px")
-_OPTIONAL: Final = ("image_size", "confidence")
+_NUMBERS: Final = (*KEYS, "image_size", "confidence")
+_OTHERS: Final = ("joint_names", "fps")
 
 
 def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
@@ -27,24 +28,19 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
     Raises:
         InputError: not such a file.
     """
-    extra: dict[str, FloatArray] = {}
-    names: AnyArray | None = None
-    rate: AnyArray | None = None
     try:
         with np.load(file, allow_pickle=False) as data, np.errstate(over="ignore"):
-            key = next((key for key in KEYS if key in data), None)
-            if key is None:
-                raise InputError(f"{file}: has neither {KEYS[0]} nor {KEYS[1]}")
-            keypoints = np.asarray(data[key], np.float32)
-            for name in _OPTIONAL:
-                if name in data:
-                    extra[name] = np.asarray(data[name], np.float32)
-            if "fps" in data:
-                rate = np.asarray(data["fps"])
-            if "joint_names" in data:
-                names = np.asarray(data["joint_names"])
+            found = {name: np.asarray(data[name], np.float32) for name in _NUMBERS if name in data}
+            found |= {name: np.asarray(data[name]) for name in _OTHERS if name in data}
     except NPZ_ERRORS as error:
         raise InputError(f"{file}: not an npz file of keypoints ({error})") from error
+    key = next((key for key in KEYS if key in found), None)
+    if key is None:
+        raise InputError(f"{file}: has neither {KEYS[0]} nor {KEYS[1]}")
+    keypoints = found[key]
+    size, confidence, names, rate = map(
+        found.get, ("image_size", "confidence", "joint_names", "fps")
+    )
     count = keypoints.shape[-2] if keypoints.ndim >= 2 else 0
     if keypoints.ndim < 2 or keypoints.shape[-1] != 2 or not 0 < count <= MAX_KEYPOINTS:
         raise InputError(f"{file}: {key} must be (..., 17, 2), got {keypoints.shape}")
@@ -54,7 +50,6 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
             raise InputError(f"{file}: joint_names must be {count} names, one for each keypoint")
         statement = by_names(names.tolist(), str(file))
     convention, stated = choose(file, count, asked, statement, HUMAN36M_17)
-    size, confidence = (extra.get(name) for name in _OPTIONAL)
     if size is not None and not (np.isfinite(size) & (size > 0)).all():
         raise InputError(f"{file}: image_size must be positive widths and heights")
     if confidence is not None and confidence.shape != keypoints.shape[:-1]:

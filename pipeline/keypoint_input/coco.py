@@ -5,12 +5,14 @@ See https://cocodataset.org/#format-data and https://cocodataset.org/#format-res
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from gridpose.core import DoubleArray, InputError
+from gridpose.core import AnyArray, DoubleArray, InputError
 from gridpose.detectors.conventions import Convention
 from gridpose.pipeline.keypoint_input.json_values import (
     column,
@@ -20,7 +22,6 @@ from gridpose.pipeline.keypoint_input.json_values import (
     number,
     numbers,
     shown,
-    single,
     whole,
 )
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D, picture_size
@@ -29,7 +30,7 @@ from gridpose.pipeline.keypoint_input.naming import (
     Statement,
     agree,
     by_names,
-    choose,
+    stack_poses,
 )
 
 _VISIBLE: Final = 2
@@ -41,23 +42,47 @@ def is_results(content: list[Any]) -> bool:
     return isinstance(first, dict) and "image_id" in first
 
 
-def _triples(entry: dict[str, Any], where: str, file: Path, before: int | None) -> DoubleArray:
-    """``[x, y, v] * K`` as (K, 3)."""
+@dataclass(frozen=True)
+class _Person:
+    """An entry with keypoints: where it stands in the file, and its (K, 3) x, y and score."""
+
+    where: str
+    entry: dict[str, Any]
+    pose: DoubleArray
+
+
+def _person(entry: dict[str, Any], where: str) -> _Person:
     flat = numbers(member(entry, "keypoints", where), f"{where}.keypoints")
     count = len(flat) // 3
     if len(flat) % 3 or not 0 < count <= MAX_KEYPOINTS:
         raise InputError(
             f"{where}.keypoints must be x, y and a score of each keypoint, got {len(flat)} numbers"
         )
-    if before is not None and count != before:
-        raise InputError(f"{where} has {count} keypoints, others in the file {before}")
-    return flat.reshape(count, 3)
+    return _Person(where, entry, flat.reshape(count, 3))
 
 
-def _rank(counted: dict[int | str, int], image: int | str) -> int:
-    """How many people of this picture came before."""
-    counted[image] = counted.get(image, -1) + 1
-    return counted[image]
+def _identifiers(people: list[_Person], key: str) -> list[int | str]:
+    return [
+        identifier(member(person.entry, key, person.where), f"{person.where}.{key}")
+        for person in people
+    ]
+
+
+def _have_all(people: list[_Person], key: str) -> bool:
+    return bool(people) and all(key in person.entry for person in people)
+
+
+def _columns(people: list[_Person]) -> dict[str, AnyArray]:
+    """``image_id``, and ``person``: ``track_id`` or else the number within the picture."""
+    images = _identifiers(people, "image_id")
+    before: Counter[int | str] = Counter()
+    persons: list[int | str] = []
+    for image in images:
+        persons.append(before[image])
+        before[image] += 1
+    if _have_all(people, "track_id"):
+        persons = _identifiers(people, "track_id")
+    return {"image_id": column(images), "person": column(persons)}
 
 
 def read_results(file: Path, content: list[Any], asked: Convention | None) -> Keypoints2D:
@@ -70,35 +95,19 @@ def read_results(file: Path, content: list[Any], asked: Convention | None) -> Ke
     Raises:
         InputError: not such a list.
     """
-    poses: list[DoubleArray] = []
-    images: list[int | str] = []
-    ranks: list[int | str] = []
-    counted: dict[int | str, int] = {}
-    entries = items(content, f"{file}: results")
-    for index, entry in enumerate(entries):
-        where = f"{file}: results[{index}]"
-        pose = _triples(entry, where, file, len(poses[0]) if poses else None)
-        pose[(pose == 0).all(1), :2] = np.nan
-        poses.append(pose)
-        image = identifier(member(entry, "image_id", where), f"{where}.image_id")
-        images.append(image)
-        ranks.append(_rank(counted, image))
-    convention, stated = choose(file, len(poses[0]) if poses else None, asked, None)
-    stacked = single(poses, (len(convention.keypoints), 3))
-    columns = {"image_id": column(images), "person": column(_tracks(entries, file) or ranks)}
-    if entries and all("score" in entry for entry in entries):
-        scores = [
-            number(entry["score"], f"{file}: results[{index}].score")
-            for index, entry in enumerate(entries)
-        ]
+    name = f"{file}: results"
+    people = [
+        _person(entry, f"{name}[{index}]") for index, entry in enumerate(items(content, name))
+    ]
+    for person in people:
+        person.pose[(person.pose == 0).all(1), :2] = np.nan
+    columns = _columns(people)
+    placed = [(person.where, person.pose) for person in people]
+    poses, convention, stated = stack_poses(file, placed, 3, asked, None)
+    if _have_all(people, "score"):
+        scores = [number(person.entry["score"], f"{person.where}.score") for person in people]
         columns["score"] = np.array(scores, np.float64)
-    return Keypoints2D(stacked[..., :2], convention, stated, stacked[..., 2], columns=columns)
-
-
-def _tracks(entries: list[dict[str, Any]], file: Path) -> list[int | str] | None:
-    if not entries or not all("track_id" in entry for entry in entries):
-        return None
-    return [identifier(entry["track_id"], f"{file}: a track_id") for entry in entries]
+    return Keypoints2D(poses[..., :2], convention, stated, poses[..., 2], columns=columns)
 
 
 def read_annotations(file: Path, content: dict[str, Any], asked: Convention | None) -> Keypoints2D:
@@ -110,47 +119,40 @@ def read_annotations(file: Path, content: dict[str, Any], asked: Convention | No
     Raises:
         InputError: not such an object.
     """
-    every = items(content["annotations"], f"{file}: annotations")
-    poses: list[DoubleArray] = []
-    used: list[dict[str, Any]] = []
-    images: list[int | str] = []
-    ranks: list[int | str] = []
-    categories: set[int] = set()
-    counted: dict[int | str, int] = {}
-    for index, entry in enumerate(every):
-        where = f"{file}: annotations[{index}]"
-        if "keypoints" not in entry:
-            continue
-        pose = _triples(entry, where, file, len(poses[0]) if poses else None)
-        absent = ~(pose[:, 2] > 0)
-        if absent.all():
-            continue
-        pose[absent, :2] = np.nan
-        poses.append(pose)
-        used.append(entry)
-        image = identifier(member(entry, "image_id", where), f"{where}.image_id")
-        images.append(image)
-        ranks.append(_rank(counted, image))
-        if "category_id" in entry:
-            categories.add(whole(entry["category_id"], f"{where}.category_id"))
-    if every and not any("keypoints" in entry for entry in every):
+    name = f"{file}: annotations"
+    every = items(content["annotations"], name)
+    annotated = [
+        _person(entry, f"{name}[{index}]")
+        for index, entry in enumerate(every)
+        if "keypoints" in entry
+    ]
+    if every and not annotated:
         raise InputError(f"{file}: its annotations have no keypoints")
-    count = len(poses[0]) if poses else None
+    people = []
+    for person in annotated:
+        absent = ~(person.pose[:, 2] > 0)
+        person.pose[absent, :2] = np.nan
+        if not absent.all():
+            people.append(person)
+    columns = _columns(people)
+    categories = {
+        whole(person.entry["category_id"], f"{person.where}.category_id")
+        for person in people
+        if "category_id" in person.entry
+    }
     statement = _categories(content.get("categories", []), categories, file)
-    convention, stated = choose(file, count, asked, statement)
-    stacked = single(poses, (len(convention.keypoints), 3))
-    columns = {"image_id": column(images), "person": column(_tracks(used, file) or ranks)}
-    if used and all("id" in entry for entry in used):
-        columns["annotation_id"] = column(
-            [identifier(entry["id"], f"{file}: the id of an annotation") for entry in used]
-        )
+    placed = [(person.where, person.pose) for person in people]
+    poses, convention, stated = stack_poses(file, placed, 3, asked, statement)
+    if _have_all(people, "id"):
+        columns["annotation_id"] = column(_identifiers(people, "id"))
+    visible = poses[..., 2] == _VISIBLE
     return Keypoints2D(
-        stacked[..., :2],
+        poses[..., :2],
         convention,
         stated,
-        (stacked[..., 2] > 0).astype(np.float32),
-        _sizes(content.get("images", []), images, file),
-        stacked[..., 2] == _VISIBLE if (stacked[..., 2] == _VISIBLE).any() else None,
+        (poses[..., 2] > 0).astype(np.float32),
+        _sizes(content.get("images", []), _identifiers(people, "image_id"), file),
+        visible if visible.any() else None,
         columns,
     )
 

@@ -31,7 +31,7 @@ from gridpose.pipeline.keypoint_input.naming import (
     Statement,
     by_layout,
     by_names,
-    choose,
+    stack_poses,
 )
 
 
@@ -60,23 +60,16 @@ def read_mmpose(
         for index, person in enumerate(group)
     ]
     ranks: list[int | str] = [index for _, group in groups for index in range(len(group))]
-    poses: list[DoubleArray] = []
+    placed = [(where, _pose(person, where)) for where, person in people]
     scores: list[DoubleArray] = []
-    for where, person in people:
-        pose = _pose(person, where)
-        if poses and len(pose) != len(poses[0]):
-            raise InputError(
-                f"{where} has {len(pose)} keypoints, others in the file {len(poses[0])}"
-            )
-        poses.append(pose)
+    for (where, pose), (_, person) in zip(placed, people, strict=True):
         if person.get("keypoint_scores") is not None:
             score = numbers(person["keypoint_scores"], f"{where}.keypoint_scores")
             if len(score) != len(pose):
                 raise InputError(f"{where} has {len(pose)} keypoints and {len(score)} scores")
             scores.append(score)
     statement = _statement(meta_info, file)
-    convention, stated = choose(file, len(poses[0]) if poses else None, asked, statement)
-    count = len(convention.keypoints)
+    poses, convention, stated = stack_poses(file, placed, 2, asked, statement)
     # Who is second in one frame may be first in the next.
     track: AnyArray | None = None
     if len(set(frames)) == len(people):
@@ -87,10 +80,9 @@ def read_mmpose(
     columns = {"person": column(ranks)}
     if with_frames:
         columns["frame"] = column(frames)
-    confidence = single(scores, (count,)) if len(scores) == len(poses) else None
-    return Keypoints2D(
-        single(poses, (count, 2)), convention, stated, confidence, columns=columns, track=track
-    )
+    count = len(convention.keypoints)
+    confidence = single(scores, (count,)) if len(scores) == len(people) else None
+    return Keypoints2D(poses, convention, stated, confidence, columns=columns, track=track)
 
 
 def _frames(

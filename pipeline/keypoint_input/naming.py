@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from gridpose.core import InputError, UsageError
+from gridpose.core import DoubleArray, FloatArray, InputError, UsageError
 from gridpose.detectors.conventions import (
     BLAZEPOSE_33,
     COCO_17,
@@ -20,6 +20,7 @@ from gridpose.detectors.conventions import (
     Convention,
     convention_of,
 )
+from gridpose.pipeline.keypoint_input.json_values import single
 from gridpose.pipeline.keypoint_input.keypoints import Stated
 
 MAX_KEYPOINTS: Final = 1000
@@ -58,7 +59,7 @@ def convention_named(name: str) -> Convention:
     """
     found = find_convention(name)
     if found is None:
-        raise UsageError(f"--convention {name}: unknown; known are {choices()}")
+        raise UsageError(f"`convention` {name}: unknown; known are {choices()}")
     return found
 
 
@@ -140,7 +141,7 @@ def choose(
         other = statement.convention if statement is not None else None
         if other is not None and not same_joints(asked, other):
             raise InputError(
-                f"{file}: --convention says {asked.name}, but the file says {other.name}"
+                f"{file}: `convention` says {asked.name}, but the file says {other.name}"
             )
         chosen, stated = asked, "user"
     elif statement is not None:
@@ -159,3 +160,24 @@ def choose(
     if count is not None and count != expected:
         raise InputError(f"{file}: people have {count} keypoints, but {chosen.name} has {expected}")
     return chosen, stated
+
+
+def stack_poses(
+    file: Path,
+    poses: Sequence[tuple[str, DoubleArray]],
+    width: int,
+    asked: Convention | None,
+    statement: Statement | None,
+) -> tuple[FloatArray, Convention, Stated]:
+    """Poses (K, width), each with its place in the file, as (N, K, width), and their convention.
+
+    Raises:
+        InputError: they have different numbers of keypoints; and as :func:`choose`.
+    """
+    counts = [len(pose) for _, pose in poses]
+    for (where, _), count in zip(poses, counts, strict=True):
+        if count != counts[0]:
+            raise InputError(f"{where} has {count} keypoints, others in the file {counts[0]}")
+    convention, stated = choose(file, counts[0] if counts else None, asked, statement)
+    stacked = single([pose for _, pose in poses], (len(convention.keypoints), width))
+    return stacked, convention, stated

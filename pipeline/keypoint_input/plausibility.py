@@ -110,9 +110,9 @@ def doubts(data: Keypoints2D, where: str) -> list[str]:
         if data.stated == "count":
             raise InputError(
                 f"{where}: its keypoints look like {best}, not {convention.name}; say which they "
-                f"are with --convention {best} or --convention {convention.name}"
+                f"are with `convention={best}` or `convention={convention.name}`"
             )
-        says = "--convention" if data.stated == "user" else "the file"
+        says = "`convention`" if data.stated == "user" else "the file"
         return [f"{where}: its keypoints look like {best}, not {convention.name} as {says} says"]
     if own > IMPLAUSIBLE:
         return [

@@ -16,7 +16,7 @@ import numpy as np
 
 from gridpose.core import AnyArray, InputError
 from gridpose.detectors.conventions import COCO_17, HUMAN36M_17, Convention
-from gridpose.lifting.data.convert import STATIC_JOINTS, read_objects
+from gridpose.lifting.data.convert import STATIC_JOINTS, by_name, read_objects
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D, picture_size
 from gridpose.pipeline.keypoint_input.naming import (
     MAX_KEYPOINTS,
@@ -51,7 +51,7 @@ def read_videopose3d(file: Path, asked: Convention | None) -> Keypoints2D:
         objects = read_objects(file, "positions_2d", "metadata")
     except (NotImplementedError, RuntimeError, MemoryError) as error:  # of zipfile: encrypted...
         raise InputError(f"{file}: not an npz file of VideoPose3D ({error})") from error
-    metadata = _texts(objects.get("metadata", {}), f"{file}: metadata")
+    metadata = by_name(objects.get("metadata", {}), f"{file}: metadata")
     parts: list[AnyArray] = []
     places: list[tuple[str, str, int]] = []
     for subject, action, camera, value in _views(objects["positions_2d"], file):
@@ -86,23 +86,10 @@ def read_videopose3d(file: Path, asked: Convention | None) -> Keypoints2D:
     )
 
 
-def _texts(value: Any, where: str) -> dict[str, Any]:
-    """A dictionary with names for keys; Python 2's are text already."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where} must be a dictionary")
-    named = {}
-    for key, item in value.items():
-        name = key.decode("latin-1") if isinstance(key, bytes) else key
-        if not isinstance(name, str) or len(name) > 256:
-            raise InputError(f"{where}: a key is not a short text")
-        named[name] = item
-    return named
-
-
 def _views(positions: Any, file: Path) -> Iterator[tuple[str, str, int, Any]]:
     """Subject, action, camera and what is said to be its keypoints."""
-    for subject, actions in _texts(positions, f"{file}: positions_2d").items():
-        for action, cameras in _texts(actions, f"{file}: subject {subject}").items():
+    for subject, actions in by_name(positions, f"{file}: positions_2d").items():
+        for action, cameras in by_name(actions, f"{file}: subject {subject}").items():
             where = f"{file}: {subject} {action}"
             if isinstance(cameras, np.ndarray) and cameras.ndim == 3:
                 cameras = [cameras]  # of one camera, not in a list
@@ -149,11 +136,11 @@ def _sizes(
     videos = metadata.get("video_metadata")
     sizes: list[tuple[float, float]] = []
     if isinstance(videos, Mapping):
-        named = _texts(videos, f"{file}: video_metadata")
+        named = by_name(videos, f"{file}: video_metadata")
         for subject, _, _ in places:
             if subject not in named:
                 return None
-            video = _texts(named[subject], f"{file}: video_metadata of {subject}")
+            video = by_name(named[subject], f"{file}: video_metadata of {subject}")
             if not {"w", "h"} <= video.keys():
                 return None
             sizes.append(_size(video, f"{file}: video_metadata of {subject}"))
