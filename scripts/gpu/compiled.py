@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 import torch._inductor.config as inductor
-from bench_lifter import LiteralNetwork
+from literal import LiteralNetwork
 from torch import nn
 from torch.nn import functional
 

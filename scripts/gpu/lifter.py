@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_lifter import LiteralNetwork
+from literal import LiteralNetwork
 from torch import Tensor, nn
 
 from gpu.common import Job, profiled, recorded, tf32
