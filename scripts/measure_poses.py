@@ -196,7 +196,7 @@ def lag_ms(poses: DoubleArray, reference: DoubleArray, fps: float) -> float:
     slow = ~(steps[:, margin : margin + len(middle)] > MOVING_MM)
     slow[..., 0] = True
     errors = {}
-    for shift in np.arange(-margin, margin, 0.05):
+    for shift in np.arange(-20 * margin, 20 * margin) / 20:
         # Where these poses will be `shift` frames later is where the reference is now.
         low = np.floor(middle + shift).astype(int)
         weight = (middle + shift - low)[None, :, None, None]
@@ -233,7 +233,7 @@ def smoothing(
         speed, plain_speed = (
             np.stack([differences(person, 1) for person in each]) for each in (poses, reference)
         )
-        jitter = np.nanmean([np.nanmean(differences(person, 2)) for person in poses])
+        jitter = np.nanmean(np.stack([differences(person, 2) for person in poses]))
         kept = 100 * np.nanpercentile(speed, 95) / np.nanpercentile(plain_speed, 95)
         bones = [
             np.mean(list(bone_deviations(world[present]).values()))
