@@ -1,38 +1,22 @@
 #!/usr/bin/env python
-"""Measure how steady the skeletons of a pose file are: bone lengths, symmetry, jitter.
+"""Measure how steady poses are. There is no truth: what is counted is what no body does.
 
-    gridpose video in.mp4 -o out.mp4 --smoothing none --save-poses poses.npz
-    python scripts/measure_poses.py poses.npz
+    python scripts/measure_poses.py steadiness poses.npz
+    python scripts/measure_poses.py smoothing [VIDEO]
 
-There is no truth to compare with; measured is what no body does. For each track:
-
-bone length deviation: a bone's standard deviation over the frames, in mm and as a share of its
-    mean length; the mean over the 16 bones, and the worst.
-asymmetry: the difference between a left bone and its right counterpart, mean over the frames of
-    its size, in mm and as a share of their mean length; the mean over the 6 pairs, and the worst.
-jitter: the length of a joint's second difference, p[t-1] - 2 p[t] + p[t+1] (mm or px per frame²;
-    "acceleration" in the literature). Errors that are independent from frame to frame and of RMS
-    length e make its mean about 2.3 e. ``depth`` is the part along the camera's axis.
-movement: the length of p[t] - p[t-1] (mm or px per frame).
-
-Of both the mean and the median over joints but the hip and over frames whose neighbours are there
-too: a joint that jumps now and then, as when a detector mistakes left for right, raises the mean
-alone. Everything is relative to the hip, in 2D too, as poses are. Pixels are also given in mm at
-the person's distance (pixels per metre: RMS size of the track's keypoints over that of its poses'
-x and y): 2D jitter in mm is what the lifter was given, 3D jitter what it made of it.
-
-Bodies accelerate too, so jitter is also taken of joints at rest alone: those whose mean 2D
-position in the quarter of a second before a frame and in that after it differ by at most --rest,
-5 % by default, of the person's size (median diagonal of the box around the keypoints). Means over
-a quarter of a second hardly feel jitter. ``standing still`` are frames with all joints at rest.
+Everything is relative to the hip. *Jitter* is the length of a joint's second difference, mm or px
+per frame²: errors that are independent from frame to frame and of RMS length e make it about 2.3 e.
+*Movement* is the length of the first difference. Bodies accelerate too, so both are also told of
+joints at rest alone: those whose mean 2D positions in the quarter of a second before a frame and in
+that after it differ by at most 5 % of the person's size, the median diagonal of the box around the
+keypoints. Means over a quarter of a second hardly feel jitter.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -41,273 +25,225 @@ from gridpose.core import (
     BONES,
     JOINT_NAMES,
     MIRRORED,
-    PARENTS,
     AnyArray,
     BoolArray,
     DoubleArray,
     GridposeError,
+    ImageArray,
     PoseTracks,
-    UsageError,
 )
-from gridpose.pipeline import read_pose_file
+from gridpose.detectors import Detection, Detector, load_detector
+from gridpose.lifting import load_lifter
+from gridpose.pipeline import VideoOptions, read_pose_file, run_video
+from gridpose.pipeline.sample import sample_video
 
-MM: Final = 1000.0
-REST_SECONDS: Final = 0.25
-LEAST_REST_FRAMES: Final = 2
-DEPTH: Final = 2
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and worst over bones (or pairs of bones), in mm and in per cent of their length."""
-
-    mean_mm: float
-    mean_percent: float
-    worst_percent: float
-    worst: str
-    """Name of the joint that the worst bone ends in."""
-
-
-@dataclass(frozen=True)
-class Amount:
-    """Of lengths of joints' differences; see the top of this file."""
-
-    mean: float
-    median: float
+MM = 1000.0
+REST_SECONDS = 0.25
+REST_SHARE = 0.05
+VARIANTS: dict[str, dict[str, Any]] = {
+    "nothing": {"repair": False, "smoothing": "none"},
+    "repair": {"smoothing": "none"},
+    "savgol alone": {"repair": False, "smoothing": "savgol"},
+    "repair, one-euro": {"smoothing": "one-euro"},
+    "repair, butterworth": {"smoothing": "butterworth"},
+    "repair, savgol (default)": {"smoothing": "savgol"},
+    "the same, constant bones": {"smoothing": "savgol", "constant_bones": True},
+}
+MOVING_MM = 10.0
+LONGEST_LAG_FRAMES = 8
 
 
-@dataclass(frozen=True)
-class Steadiness:
-    """Over some frames of some joints of a track.
-
-    None where there are none. ``jitter`` is per frame², ``movement`` per frame.
-    """
-
-    differences: int
-    """Joints of frames of which the second difference was taken."""
-    jitter_mm: Amount | None
-    jitter_depth_mm: Amount | None
-    jitter_2d_mm: Amount | None
-    jitter_2d_px: Amount | None
-    movement_mm: Amount | None
-    movement_2d_mm: Amount | None
-    movement_2d_px: Amount | None
+def from_hip(points: AnyArray) -> DoubleArray:
+    return np.asarray(points.astype(np.float64) - points[..., :1, :])
 
 
-@dataclass(frozen=True)
-class TrackFigures:
-    """What is measured of one track."""
-
-    track: int
-    frames: int
-    pixels_per_metre: float
-    bone_lengths: Spread
-    asymmetry: Spread
-    all: Steadiness
-    joints_at_rest: Steadiness
-    standing_still: Steadiness
+def differences(points: DoubleArray, order: int) -> DoubleArray:
+    """Lengths of differences over frames, ``(T - order, 16)``: the hip is left out."""
+    return np.asarray(np.linalg.norm(np.diff(points, order, axis=0), axis=-1)[:, 1:])
 
 
-def worst_and_mean(deviation: DoubleArray, length: DoubleArray, names: list[str]) -> Spread:
-    """From deviations and mean lengths, metres, of each bone."""
-    share = 100 * deviation / length
-    worst = int(share.argmax())
-    return Spread(
-        mean_mm=MM * float(deviation.mean()),
-        mean_percent=float(share.mean()),
-        worst_percent=float(share[worst]),
-        worst=names[worst],
-    )
+def bone_deviations(poses: AnyArray) -> dict[str, float]:
+    """Standard deviation over time of each bone of ``(T, 17, 3)``, % of its length, by its end."""
+    lengths = {c: np.linalg.norm(poses[:, c] - poses[:, p], axis=-1) for p, c in BONES}
+    return {JOINT_NAMES[c]: 100 * float(each.std() / each.mean()) for c, each in lengths.items()}
 
 
-def bone_lengths(poses: AnyArray) -> tuple[Spread, Spread]:
-    """Deviation and asymmetry of the bones of ``(T, 17, 3)`` poses, metres."""
-    children = np.array([child for _, child in BONES])
-    lengths = np.linalg.norm(poses - poses[:, np.maximum(PARENTS, 0)], axis=-1)
-    bones = lengths[:, children]
-    deviation = worst_and_mean(
-        bones.std(axis=0), bones.mean(axis=0), [JOINT_NAMES[child] for child in children]
-    )
-    left = [child for child in children if JOINT_NAMES[child].startswith("left_")]
-    right = [MIRRORED[child] for child in left]
-    asymmetry = worst_and_mean(
-        np.abs(lengths[:, left] - lengths[:, right]).mean(axis=0),
-        (lengths[:, left] + lengths[:, right]).mean(axis=0) / 2,
-        [JOINT_NAMES[child].removeprefix("left_") for child in left],
-    )
-    return deviation, asymmetry
+def asymmetries(poses: AnyArray) -> dict[str, float]:
+    """Mean difference of left and right bones of ``(T, 17, 3)``, % of their mean length."""
+    lengths = {c: np.linalg.norm(poses[:, c] - poses[:, p], axis=-1) for p, c in BONES}
+    pairs = {
+        JOINT_NAMES[child].removeprefix("left_"): (lengths[child], lengths[MIRRORED[child]])
+        for child in lengths
+        if JOINT_NAMES[child].startswith("left_")
+    }
+    return {
+        name: 100 * float(np.abs(left - right).mean() / (left + right).mean() * 2)
+        for name, (left, right) in pairs.items()
+    }
 
 
-def at_rest(keypoints: DoubleArray, half: int, farthest: float) -> BoolArray:
-    """Which joints rest when, ``(T, 17)``, of ``(T, 17, 2)`` pixels; absent frames are NaN.
-
-    Args:
-        half: frames before, and after, whose mean is taken.
-        farthest: pixels by which the two means may differ.
-    """
-    rest = np.zeros(keypoints.shape[:2], bool)
-    for frame in range(half, len(keypoints) - half):
-        before = keypoints[frame - half : frame].mean(axis=0)
-        after = keypoints[frame + 1 : frame + half + 1].mean(axis=0)
+def at_rest(keypoints: AnyArray, fps: float, share: float = REST_SHARE) -> BoolArray:
+    """Which joints rest when, ``(T, 17)``, of ``(T, 17, 2)`` pixels; absent frames are NaN."""
+    own = from_hip(keypoints)
+    there = np.isfinite(own).all((1, 2))
+    size = float(np.median(np.linalg.norm(np.ptp(own[there], axis=1), axis=-1)))
+    half = max(2, round(REST_SECONDS * fps))
+    rest = np.zeros(own.shape[:2], bool)
+    for frame in range(half, len(own) - half):
+        moved = own[frame + 1 : frame + half + 1].mean(0) - own[frame - half : frame].mean(0)
         # NaN compares false, so beside a gap nothing is at rest.
-        rest[frame] = np.linalg.norm(after - before, axis=-1) <= farthest
+        rest[frame] = np.linalg.norm(moved, axis=-1) <= share * size
     return rest
 
 
-def lengths_of(vectors: DoubleArray) -> DoubleArray:
-    return np.asarray(np.linalg.norm(vectors, axis=-1))
-
-
-def steadiness(
-    poses: DoubleArray, keypoints: DoubleArray, pixels_per_metre: float, which: BoolArray
-) -> Steadiness:
-    """Jitter and movement of the joints of frames ``which`` ``(T, 17)``.
+def steadiness_of(
+    poses: AnyArray, keypoints: AnyArray, fps: float, rest_share: float = REST_SHARE
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean and median of jitter and movement, of all joints and of those at rest.
 
     Args:
-        poses: (T, 17, 3) metres, relative to the hip; NaN in absent frames.
-        keypoints: (T, 17, 2) pixels, likewise.
+        poses: ``(T, 17, 3)`` metres, NaN where absent.
+        keypoints: ``(T, 17, 2)`` px, likewise.
     """
-
-    def amount(lengths: DoubleArray, first_frame: int) -> Amount | None:
-        rows = slice(first_frame, first_frame + len(lengths))
-        # The hip is the origin and does not move.
-        chosen = lengths[:, 1:][which[rows, 1:]]
-        chosen = chosen[np.isfinite(chosen)]
-        return Amount(float(chosen.mean()), float(np.median(chosen))) if len(chosen) else None
-
-    acceleration, step = np.diff(poses, 2, axis=0) * MM, np.diff(poses, axis=0) * MM
-    jitter_px = lengths_of(np.diff(keypoints, 2, axis=0))
-    step_px = lengths_of(np.diff(keypoints, axis=0))
-    to_mm = MM / pixels_per_metre
-    taken = np.isfinite(acceleration).all(axis=-1) & which[1:-1]
-    return Steadiness(
-        differences=int(taken[:, 1:].sum()),
-        jitter_mm=amount(lengths_of(acceleration), 1),
-        jitter_depth_mm=amount(np.abs(acceleration[..., DEPTH]), 1),
-        jitter_2d_mm=amount(jitter_px * to_mm, 1),
-        jitter_2d_px=amount(jitter_px, 1),
-        movement_mm=amount(lengths_of(step), 1),
-        movement_2d_mm=amount(step_px * to_mm, 1),
-        movement_2d_px=amount(step_px, 1),
-    )
+    own, seen = from_hip(poses) * MM, from_hip(keypoints)
+    rest = at_rest(keypoints, fps, rest_share)[1:-1, 1:]
+    measured = {
+        "jitter, mm": differences(own, 2),
+        "jitter in depth, mm": differences(own[..., 2:], 2),
+        "jitter, px": differences(seen, 2),
+        "movement, mm": differences(own, 1)[:-1],
+        "movement, px": differences(seen, 1)[:-1],
+    }
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for label, chosen in (("all", np.ones_like(rest)), ("at rest", rest)):
+        found[label] = {}
+        for name, lengths in measured.items():
+            values = lengths[chosen & np.isfinite(lengths)]
+            if len(values):
+                found[label][name] = (float(values.mean()), float(np.median(values)))
+    return found
 
 
-def rms_size(points: AnyArray) -> float:
-    """Root mean square distance of joints from the centroid of their pose, over all poses."""
-    spread = points - points.mean(axis=1, keepdims=True)
-    return float(np.sqrt(np.square(spread).sum(axis=-1).mean()))
-
-
-def measure_track(tracks: PoseTracks, index: int, rest_share: float) -> TrackFigures | None:
-    """Figures of a track; None if it is nowhere present with finite numbers."""
-    poses = tracks.poses_3d[index].astype(np.float64)
-    keypoints = tracks.keypoints_2d[index].astype(np.float64)
-    there = tracks.present[index] & np.isfinite(poses).all((1, 2))
-    there &= np.isfinite(keypoints).all((1, 2))
+def describe(tracks: PoseTracks, index: int) -> str:
+    """Figures of a track in a few lines."""
+    there = tracks.present[index] & np.isfinite(tracks.poses_3d[index]).all((1, 2))
     if not there.any():
-        return None
-    poses[~there], keypoints[~there] = np.nan, np.nan
-    pixels_per_metre = rms_size(keypoints[there]) / rms_size(poses[there][..., :DEPTH])
-    poses, keypoints = poses - poses[:, :1], keypoints - keypoints[:, :1]
-    size = float(np.median(np.linalg.norm(np.ptp(keypoints[there], axis=1), axis=-1)))
-    half = max(LEAST_REST_FRAMES, round(REST_SECONDS * tracks.fps))
-    rest = at_rest(keypoints, half, rest_share * size)
-    still = np.broadcast_to(rest.all(axis=1, keepdims=True), rest.shape)
-    deviation, asymmetry = bone_lengths(poses[there])
-    return TrackFigures(
-        track=int(tracks.track_id[index]),
-        frames=int(there.sum()),
-        pixels_per_metre=pixels_per_metre,
-        bone_lengths=deviation,
-        asymmetry=asymmetry,
-        all=steadiness(poses, keypoints, pixels_per_metre, np.ones_like(rest)),
-        joints_at_rest=steadiness(poses, keypoints, pixels_per_metre, rest),
-        standing_still=steadiness(poses, keypoints, pixels_per_metre, still),
-    )
+        return f"track {tracks.track_id[index]}: nobody is there"
+    gone = ~there[:, None, None]
+    poses = np.where(gone, np.nan, tracks.poses_3d[index])
+    keypoints = np.where(gone, np.nan, tracks.keypoints_2d[index])
+    lines = [f"track {tracks.track_id[index]}: {there.sum()} frames"]
+    for title, shares in (
+        ("bone lengths deviate by", bone_deviations(poses[there])),
+        ("left and right differ by", asymmetries(poses[there])),
+    ):
+        worst = max(shares, key=lambda name: shares[name])
+        mean = np.mean(list(shares.values()))
+        lines.append(f"  {title} {mean:.1f} %, at most {shares[worst]:.1f} % ({worst})")
+    for label, figures in steadiness_of(poses, keypoints, tracks.fps).items():
+        lines.append(f"  joints {label}: mean (median) per frame, of jitter per frame²")
+        lines += [f"    {name:<20} {a:8.1f} ({b:.1f})" for name, (a, b) in figures.items()]
+    return "\n".join(lines)
 
 
-def cut(tracks: PoseTracks, frames: str) -> PoseTracks:
-    """The frames ``A:B``, B not included, either left out for the first or the end.
-
-    Raises:
-        UsageError: not such a range, or none of the frames is there.
-    """
-    start, colon, stop = frames.partition(":")
-    try:
-        if not colon:
-            raise ValueError("no colon")
-        rows = slice(int(start or 0), int(stop) if stop else None)
-    except ValueError as error:
-        raise UsageError(f"--frames {frames}: give A:B, such as 0:100") from error
-    if not len(tracks.frame_time[rows]):
-        raise UsageError(f"--frames {frames}: the file has frames 0:{len(tracks.frame_time)}")
-    return tracks.select(frames=rows)
-
-
-def describe(figures: TrackFigures) -> str:
-    """The figures of a track in a few aligned lines."""
-
-    def spread(name: str, values: Spread) -> str:
-        return (
-            f"  {name:<21} mean {values.mean_mm:5.1f} mm {values.mean_percent:5.1f} %"
-            f"   worst {values.worst_percent:5.1f} % ({values.worst})"
-        )
-
-    def steady(name: str, values: Steadiness) -> list[str]:
-        jitter = (
-            *(values.jitter_mm, values.jitter_depth_mm),
-            *(values.jitter_2d_mm, values.jitter_2d_px),
-        )
-        movement = (values.movement_mm, values.movement_2d_mm, values.movement_2d_px)
-
-        def row(statistic: str, label: str, count: str) -> str:
-            columns = [
-                " ".join(
-                    f"{'–' if amount is None else f'{getattr(amount, statistic):.1f}':>7}"
-                    for amount in group
-                )
-                for group in (jitter, movement)
-            ]
-            return f"  {label:<14} {count:>6} {statistic:<6}  {'   '.join(columns)}"
-
-        return [row("mean", name, str(values.differences)), row("median", "", "")]
-
-    return "\n".join(
-        (
-            f"track {figures.track}: {figures.frames} frames, "
-            f"{figures.pixels_per_metre:.0f} px per metre",
-            spread("bone length deviation", figures.bone_lengths),
-            spread("left-right asymmetry", figures.asymmetry),
-            f"  {'':<28}  {'jitter, per frame²':^31}   {'movement, per frame':^23}",
-            f"  {'':<14} {'joints':>6} {'':<6}  {'3D mm':>7} {'depth':>7} {'2D mm':>7} {'2D px':>7}"
-            f"   {'3D mm':>7} {'2D mm':>7} {'2D px':>7}",
-            *steady("all", figures.all),
-            *steady("joints at rest", figures.joints_at_rest),
-            *steady("standing still", figures.standing_still),
-        )
-    )
-
-
-def main(
+@app.command()
+def steadiness(
     poses: Annotated[Path, typer.Argument(metavar="POSES", help="a pose file, .npz")],
-    frames: Annotated[str, typer.Option(metavar="A:B", help="only these, B not included")] = ":",
-    rest: Annotated[
-        float, typer.Option(help="share of the person's size that a joint at rest may move")
-    ] = 0.05,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
+    """Bone lengths, symmetry and jitter of the tracks of a pose file."""
     try:
-        tracks = cut(read_pose_file(poses), frames)
+        tracks = read_pose_file(poses)
     except GridposeError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from error
-    measured = (measure_track(tracks, index, rest) for index in range(len(tracks.track_id)))
-    figures = [track for track in measured if track is not None]
-    if as_json:
-        print(json.dumps({"file": poses.name, "tracks": [asdict(track) for track in figures]}))
-        return
-    print("\n\n".join(describe(track) for track in figures) or f"{poses.name}: nobody is there")
+    for index in range(len(tracks.track_id)):
+        print(describe(tracks, index))
+
+
+class Replay:
+    """A detector that keeps another one's answers, and gives them again to every further video."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._answers: dict[float, list[Detection]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._detector, name)
+
+    def detect(self, frames: Sequence[ImageArray], times: Sequence[float]) -> list[list[Detection]]:
+        """As the detector does."""
+        if times[0] not in self._answers:
+            self._answers |= dict(zip(times, self._detector.detect(frames, times), strict=True))
+        return [self._answers[time] for time in times]
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def lag_ms(poses: DoubleArray, reference: DoubleArray, fps: float) -> float:
+    """By how many ms poses ``(P, T, 17, 3)`` in mm must move forward to fit the reference best.
+
+    Only joints that move count; positive is late.
+    """
+    margin = LONGEST_LAG_FRAMES
+    middle = np.arange(poses.shape[1])[margin:-margin]
+    steps = np.linalg.norm(np.diff(reference, axis=1), axis=-1)
+    slow = ~(steps[:, margin : margin + len(middle)] > MOVING_MM)
+    slow[..., 0] = True
+    errors = {}
+    for shift in np.arange(-20 * margin, 20 * margin) / 20:
+        # Where these poses will be `shift` frames later is where the reference is now.
+        low = np.floor(middle + shift).astype(int)
+        weight = (middle + shift - low)[None, :, None, None]
+        moved = (1 - weight) * poses[:, low] + weight * poses[:, low + 1]
+        squared = np.square(moved - reference[:, middle]).sum(-1)
+        squared[slow] = np.nan
+        errors[float(shift)] = np.nanmean(squared)
+    return min(errors, key=lambda shift: errors[shift]) / fps * MM
+
+
+@app.command()
+def smoothing(
+    video: Annotated[Path | None, typer.Argument(help="the demo's if not given")] = None,
+) -> None:
+    """What repair and every filter do to a video's world poses, as a table in Markdown.
+
+    People are detected once. still: movement of joints at rest, chosen once in the repaired
+    keypoints; lag: against the poses that are not smoothed; speed: the 95th percentile, as a share
+    of that without smoothing; bones: mean deviation of their lengths.
+    """
+    lifter, detector = load_lifter(), Replay(load_detector("blazepose"))
+    results: dict[str, PoseTracks] = {}
+    for name, chosen in VARIANTS.items():
+        options = VideoOptions(detector=detector, lifter=lifter, **chosen)  # type: ignore[arg-type]
+        results[name] = run_video(video or sample_video(), None, options).poses
+    fps = results["repair"].fps
+    rest = np.stack([at_rest(keypoints, fps) for keypoints in results["repair"].keypoints_2d])
+    resting = rest[:, 1:, 1:] & rest[:, :-1, 1:]
+    print("| | still, mm/frame | jitter, mm/frame² | lag, ms | speed, % | bones, % |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, tracks in results.items():
+        plain = results["repair" if VARIANTS[name].get("repair", True) else "nothing"]
+        poses, reference = (MM * from_hip(each.poses_world) for each in (tracks, plain))
+        speed, plain_speed = (
+            np.stack([differences(person, 1) for person in each]) for each in (poses, reference)
+        )
+        jitter = np.nanmean(np.stack([differences(person, 2) for person in poses]))
+        kept = 100 * np.nanpercentile(speed, 95) / np.nanpercentile(plain_speed, 95)
+        bones = [
+            np.mean(list(bone_deviations(world[present]).values()))
+            for world, present in zip(tracks.poses_world, tracks.present, strict=True)
+        ]
+        print(
+            f"| {name} | {np.nanmean(speed[resting]):.1f} | {jitter:.1f} "
+            f"| {lag_ms(poses, reference, fps):.0f} | {kept:.0f} | {np.mean(bones):.1f} |"
+        )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,5 +1,13 @@
+import os
 import signal
 from pathlib import Path
+
+# Before NumPy and torch are imported: workers side by side each have one core, and error messages
+# are not wrapped in the middle of a worker's longer paths.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+os.environ.setdefault("TERMINAL_WIDTH", "300")
 
 import media
 import pytest

@@ -1,7 +1,6 @@
-"""Videos that were made, or damaged, to do harm: see also scripts/fuzz_decoder.py."""
+"""Videos that were made, or damaged, to do harm: see also test_fuzz.py."""
 
 import http.server
-import importlib.util
 import os
 import shutil
 import struct
@@ -25,7 +24,6 @@ from gridpose.pipeline.ffmpeg import ffmpeg_program, probe
 from gridpose.pipeline.reader import VideoReader
 from gridpose.pipeline.writer import VideoWriter
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "fuzz_decoder.py"
 SIZE = (64, 48)
 on_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="needs /proc, limits of other processes, or a shell"
@@ -533,91 +531,3 @@ def test_a_name_that_is_no_text_can_be_printed(tmp_path):
     assert done.returncode == 3, done.stderr
     assert done.stderr.startswith(b"error: ")
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.fixture
-def fuzzer(monkeypatch):
-    """The module of the script."""
-    spec = importlib.util.spec_from_file_location("fuzz_decoder", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
-
-
-def fuzz(tmp_path, *arguments):
-    """Run the fuzzer; what it prints."""
-    keep = tmp_path / "kept"
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--keep", keep, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not keep.exists()
-    return done.stdout
-
-
-@on_linux
-def test_damaged_videos_are_survived(tmp_path):
-    told = fuzz(tmp_path, "--count", 30, "--seed", 0)
-    *_, total = told.splitlines()
-    _, tried, decoded, damaged, refused, crashes, memory, hangs, _, _ = total.split()
-    assert int(tried) == int(decoded) + int(damaged) + int(refused) == 30
-    assert min(int(decoded), int(damaged), int(refused)) > 3
-    assert (crashes, memory, hangs) == ("0", "0", "0")
-
-
-@on_linux
-@pytest.mark.slow
-def test_very_many_damaged_videos_are_survived(tmp_path):
-    assert "\n       all    600 " in fuzz(tmp_path)
-
-
-@on_linux
-def test_the_fuzzer_makes_the_same_mutants_again(fuzzer, make_video, tmp_path):
-    bases = [make_video(tmp_path / f"a.{suffix}", frames=3) for suffix in ("mp4", "mkv", "avi")]
-    first, again, other = (
-        [fuzzer.mutate(bases, number, seed) for number in range(60)] for seed in (0, 0, 1)
-    )
-    assert first == again
-    assert first != other
-    assert len({data for _, data in first}) > 50
-
-
-@on_linux
-@pytest.mark.parametrize(
-    ("script", "seconds", "outcome"),
-    [
-        ("exec sleep 993", 1, "hang"),
-        ("exec tail /dev/zero", 60, "refused"),  # fills its memory
-        ("exit 1", 60, "refused"),
-    ],
-)
-def test_the_fuzzer_notices(fuzzer, tmp_path, monkeypatch, script, seconds, outcome):
-    program = tmp_path / "ffmpeg"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    worker = fuzzer.Worker(1 << 30)
-    try:
-        answer = worker.try_out(y4m(tmp_path / "a.y4m"), seconds)
-    finally:
-        worker.end()
-    assert answer["outcome"] == outcome
-
-
-@on_linux
-def test_the_fuzzer_notices_a_crash(fuzzer, tmp_path, monkeypatch):
-    program = tmp_path / "ffmpeg"
-    program.write_text("#!/bin/sh\nkill -SEGV $PPID\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    worker = fuzzer.Worker(1 << 30)
-    try:
-        answer = worker.try_out(y4m(tmp_path / "a.y4m"), 60)
-    finally:
-        worker.end()
-    assert answer["outcome"] == "crash"
-    assert "status -11" in answer["text"]

@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +32,6 @@ from gridpose.detectors.person_boxes import (
     person_boxes,
 )
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "measure_person_boxes.py"
 SAMPLE_PEOPLE = Path(__file__).parent / "data" / "sample_video_people.json"
 
 
@@ -47,12 +46,7 @@ def boxes_of():
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("measure_person_boxes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return importlib.import_module("measure_detector")
 
 
 @pytest.fixture(scope="module")
@@ -370,8 +364,7 @@ def test_the_script_reports_on_a_picture(script, tmp_path):
         '{"images": [{"id": 1, "file_name": "7.png"}],'
         ' "annotations": [{"image_id": 1, "bbox": [0, 0, 60, 70]}]}'
     )
-    app = script.typer.Typer()
-    app.command()(script.main)
-    done = CliRunner().invoke(app, [str(truth), "--media", str(tmp_path), "--finder", "full-frame"])
+    options = ["--media", str(tmp_path), "--finder", "full-frame"]
+    done = CliRunner().invoke(script.app, ["persons", str(truth), *options])
     assert done.exit_code == 0, done.output
     assert "1 of 1 found, 0 false, mean IoU 0.88" in done.output

@@ -53,7 +53,7 @@ _CONTAINED: Final = 0.75
 _SECOND_LOOK_SIDE: Final = 1.12
 """Of the region's, which is larger than the body."""
 
-# Measured against annotators' boxes (scripts/measure_person_boxes.py): from the ears to the crown
+# Measured against annotators' boxes (scripts/measure_detector.py): from the ears to the crown
 # it is twice as far as from mouth to eyes; skin and clothes go beyond joints by a twentieth.
 _CROWN: Final = 2.0
 _MARGIN: Final = 0.05

@@ -1,7 +1,7 @@
 """What a detector of 2D keypoints gets wrong, for training on synthetic pictures.
 
 The sizes follow BlazePose on COCO pictures, on mirrored videos and in calibrated cameras
-(``scripts/measure_detector.py``, ``docs/lifter.md``). Where few people were measured they are
+(``docs/lifter.md``). Where few people were measured they are
 judged, not fitted. Errors in the picture are standard deviations of each coordinate, as shares of
 the extent of the person: the longer side of the box around the joints.
 """

@@ -1,11 +1,10 @@
-"""What the parts of the check share: a clock, results that survive a kill, ways of timing."""
+"""What the parts of the check share: results that survive a kill, ways of timing."""
 
 from __future__ import annotations
 
 import json
 import os
 import statistics
-import sys
 import threading
 import time
 import traceback
@@ -18,12 +17,11 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests"))  # networks and data that tests use
 
 
 @dataclass
 class Job:
-    """One part of the check: where it runs, how long it may, what it has found."""
+    """One part of the check: where it runs, until when, what it has found."""
 
     name: str
     device: torch.device
@@ -49,8 +47,8 @@ class Job:
         os.replace(partial, self.folder / f"{self.name}.json")
 
     @contextmanager
-    def guarded(self, key: str, needs: float = 0.0) -> Iterator[None]:
-        """Record an error and go on; skip nothing by itself: see :meth:`affords`."""
+    def guarded(self, key: str) -> Iterator[None]:
+        """Record an error and go on."""
         try:
             yield
         except Exception as error:  # noqa: BLE001
@@ -71,33 +69,24 @@ class Job:
 
     def seconds_per_call(self, call: Callable[[], object], budget: float = 0.6) -> float:
         """Median over samples of at least 10 ms, after a warm-up; one sample of a slow call."""
-        call()
-        self.sync()
-        begun = time.perf_counter()
-        call()
-        self.sync()
-        once = max(time.perf_counter() - begun, 1e-6)
+
+        def sample(repeats: int) -> float:
+            self.sync()
+            begun = time.perf_counter()
+            for _ in range(repeats):
+                call()
+            self.sync()
+            return (time.perf_counter() - begun) / repeats
+
+        sample(1)
+        once = sample(1)
         if once > budget:
             return once
         repeats = max(1, min(1000, round(0.01 / once)))
-        samples: list[float] = []
-        end = time.monotonic() + min(budget, max(0.05, self.left()))
-        while len(samples) < 3 or (time.monotonic() < end and len(samples) < 50):
-            if self.cuda:
-                start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-                for _ in range(repeats):
-                    call()
-                stop.record()
-                stop.synchronize()
-                samples.append(start.elapsed_time(stop) / 1000 / repeats)
-            else:
-                begun = time.perf_counter()
-                for _ in range(repeats):
-                    call()
-                samples.append((time.perf_counter() - begun) / repeats)
-            if time.monotonic() > end and len(samples) >= 3:
-                break
+        samples = [sample(repeats) for _ in range(3)]
+        end = time.monotonic() + min(budget, self.left()) - 3 * repeats * once
+        while time.monotonic() < end:
+            samples.append(sample(repeats))
         return statistics.median(samples)
 
 
@@ -110,7 +99,7 @@ def recorded(call: Callable[[], object]) -> Callable[[], object]:
             call()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=side):
         call()
     return graph.replay
 
@@ -135,15 +124,9 @@ class Utilisation:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        if not self._job.cuda:
-            return
-        with suppress(Exception):
-            import pynvml
-
-            pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-            while not self._stop.wait(0.1):
-                self._samples.append(int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+        with suppress(Exception):  # no GPU, or no NVML
+            while self._job.cuda and not self._stop.wait(0.1):
+                self._samples.append(torch.cuda.utilization())
 
     def __enter__(self) -> Utilisation:
         self._thread.start()
@@ -162,8 +145,6 @@ def profiled(job: Job, call: Callable[[], object], top: int = 12) -> dict[str, A
     """Share of the wall time in which kernels ran, and the kernels that took most."""
     from torch.profiler import ProfilerActivity, profile
 
-    if not job.cuda:
-        return {"skipped": "no GPU"}
     job.sync()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         begun = time.perf_counter()
@@ -175,12 +156,11 @@ def profiled(job: Job, call: Callable[[], object], top: int = 12) -> dict[str, A
 
 def busy(profiler: Any, wall: float, top: int = 12) -> dict[str, Any]:
     """What a profile says of the device."""
-    kernels = []
-    for event in profiler.key_averages():
-        spent = getattr(event, "self_device_time_total", 0) or 0
-        if spent:
-            kernels.append((spent / 1e6, int(event.count), event.key[:90]))
-    kernels.sort(reverse=True)
+    events = [
+        ((getattr(event, "self_device_time_total", 0) or 0) / 1e6, int(event.count), event.key[:90])
+        for event in profiler.key_averages()
+    ]
+    kernels = sorted((event for event in events if event[0]), reverse=True)
     total = sum(seconds for seconds, _, _ in kernels)
     return {
         "wall_s": wall,

@@ -1,12 +1,13 @@
-"""Part 6: memory over 2,000 batches of changing sizes."""
+"""Memory over 2,000 batches of changing sizes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from pose_networks import random_model, small_config_file
 from torch.nn import functional
@@ -20,15 +21,9 @@ from gridpose.lifting.network import NetworkConfig, build_network
 from gridpose.lifting.training.graph import Recorder
 
 
-def _resident_mb() -> float:
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
 def _state(job: Job) -> dict[str, float]:
     job.sync()
-    found = {"resident_MB": _resident_mb()}
+    found = {"resident_MB": psutil.Process().memory_info().rss / 1e6}
     if job.cuda:
         found["allocated_MB"] = torch.cuda.memory_allocated() / 1e6
         found["reserved_MB"] = torch.cuda.memory_reserved() / 1e6
@@ -37,43 +32,34 @@ def _state(job: Job) -> dict[str, float]:
 
 def _watch(job: Job, key: str, call: Callable[[int], object], seconds: float) -> None:
     """Memory after a tenth of the batches or of the time, and after all there is time for."""
-    import time
-
     count = 20 if job.small else 2000
     with job.guarded(key):
         begun = time.monotonic()
-        given = min(seconds, job.left())
         early: dict[str, float] = {}
-        done = 0
         for done in range(1, count + 1):
             call(done)
             job.sync()
             spent = time.monotonic() - begun
-            if not early and (done == count // 10 or spent > given / 10):
+            if not early and (done == count // 10 or spent > seconds / 10):
                 early = {"batches": done, **_state(job)}
-            if spent > given:
-                break
-        job.put(key, {"batches": done, "early": early, "at the end": _state(job)})
+            if spent > seconds or done == count:
+                job.put(key, {"early": early, "at the end": {"batches": done, **_state(job)}})
+                return
 
 
-def prepare(job: Job) -> dict[str, Any]:
-    precision: Any = "bf16" if job.cuda else "fp32"
-    lifter = load_lifter(device=str(job.device), precision=precision)
-    config = read_config(small_config_file(job.folder) if job.small else W32)
-    half: Any = "fp16" if job.cuda else "fp32"
-    network = TopDownNetwork(config, random_model(config), job.device, precision=half)
-    return {"lifter": lifter, "network": network}
+def prepare(job: Job) -> None:
+    pass
 
 
-def run(job: Job, given: dict[str, Any]) -> None:
+def run(job: Job, _: None) -> None:
     rng = np.random.default_rng(0)
+    precisions: tuple[Any, Any] = ("bf16", "fp16") if job.cuda else ("fp32", "fp32")
     largest = 64 if job.small else 256
+    lifter = load_lifter(device=str(job.device), precision=precisions[0])
     keypoints = rng.uniform(100, 900, (largest, 17, 2)).astype(np.float32)
     sizes = rng.integers(1, largest + 1, 4096)
     share = job.left() / 3
-    _watch(
-        job, "lifter", lambda n: given["lifter"].lift(keypoints[: sizes[n]], (1000, 1000)), share
-    )
+    _watch(job, "lifter", lambda n: lifter.lift(keypoints[: sizes[n]], (1000, 1000)), share)
 
     network = build_network(NetworkConfig(hidden=16 if job.small else 256)).to(job.device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=job.cuda)
@@ -96,10 +82,14 @@ def run(job: Job, given: dict[str, Any]) -> None:
         optimizer.zero_grad()
 
     _watch(job, "training", step, share)
+
+    config = read_config(small_config_file(job.folder) if job.small else W32)
+    model = random_model(config)
+    hrnet = TopDownNetwork(config, model, job.device, precision=precisions[1])
     frames, index, boxes = frames_and_boxes(8, (320, 240) if job.small else (1280, 720))
 
     def look(number: int) -> None:
         few = 1 + number % 8
-        given["network"].keypoints(frames, index[:few], boxes[:few])
+        hrnet.keypoints(frames, index[:few], boxes[:few])
 
-    _watch(job, "HRNet", look, share)
+    _watch(job, "HRNet", look, job.left() - 1)
