@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -23,18 +23,16 @@ _MEMORY_POSES = 3000
 _NEAR = 0.03
 _TURN_DEGREES_PER_SECOND = 3.0
 
-(_RIGHT_HIP, _RIGHT_KNEE, _RIGHT_ANKLE, _LEFT_HIP, _LEFT_KNEE, _LEFT_ANKLE, _THORAX) = (
-    JOINT_NAMES.index(name)
-    for name in (
-        *("right_hip", "right_knee", "right_ankle"),
-        *("left_hip", "left_knee", "left_ankle", "thorax"),
-    )
+_HIPS, _KNEES, _ANKLES = (
+    [JOINT_NAMES.index(f"{side}_{joint}") for side in ("right", "left")]
+    for joint in ("hip", "knee", "ankle")
 )
+_THORAX: Final = JOINT_NAMES.index("thorax")
 
 
 def body_axes(poses: FloatArray) -> DoubleArray:
     """Unit vectors (N, 3) from between the ankles to the thorax of poses (N, 17, 3)."""
-    return unit_vectors(poses[:, _THORAX] - _between_ankles(poses))
+    return unit_vectors(poses[:, _THORAX] - poses[:, _ANKLES].mean(1))
 
 
 def stands(poses: FloatArray) -> BoolArray:
@@ -42,11 +40,9 @@ def stands(poses: FloatArray) -> BoolArray:
 
     However the body is turned: somebody who lies stretched out counts too.
     """
-    flexed = np.maximum(
-        _angle(poses[:, _RIGHT_KNEE] - poses[:, _RIGHT_HIP], _shank(poses, "right")),
-        _angle(poses[:, _LEFT_KNEE] - poses[:, _LEFT_HIP], _shank(poses, "left")),
-    )
-    bent = _angle(poses[:, 0] - _between_ankles(poses), poses[:, _THORAX] - poses[:, 0])
+    knees = poses[:, _KNEES]
+    flexed = _angle(knees - poses[:, _HIPS], poses[:, _ANKLES] - knees).max(1)
+    bent = _angle(poses[:, 0] - poses[:, _ANKLES].mean(1), poses[:, _THORAX] - poses[:, 0])
     return np.asarray((flexed < MOST_FLEXED_DEGREES) & (bent < MOST_BENT_DEGREES))
 
 
@@ -111,15 +107,6 @@ def _turn(start: DoubleArray, end: DoubleArray) -> Rotation:
     if length < 1e-12:  # upside down is as good as level: there is no telling where to turn
         return Rotation.identity()
     return Rotation.from_rotvec(axis / length * math.atan2(length, float(start @ end)))
-
-
-def _between_ankles(poses: FloatArray) -> FloatArray:
-    return np.asarray((poses[:, _RIGHT_ANKLE] + poses[:, _LEFT_ANKLE]) / 2)
-
-
-def _shank(poses: FloatArray, side: Literal["left", "right"]) -> FloatArray:
-    ankle, knee = (_LEFT_ANKLE, _LEFT_KNEE) if side == "left" else (_RIGHT_ANKLE, _RIGHT_KNEE)
-    return np.asarray(poses[:, ankle] - poses[:, knee])
 
 
 def _angle(first: FloatArray | DoubleArray, second: FloatArray | DoubleArray) -> DoubleArray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 import numpy as np
 from scipy.signal import butter, savgol_filter, sosfiltfilt
 
@@ -18,78 +21,72 @@ def present_runs(present: AnyArray) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def savgol(values: FloatArray, fps: float) -> FloatArray:
-    """Zero-phase Savitzky-Golay (quadratic, 0.3 s) along axis 0 of (T, ...); NaN gaps stay.
+def savgol(values: AnyArray, fps: float) -> AnyArray:
+    """Zero-phase Savitzky-Golay (quadratic, 0.3 s) along axis 0 of (T, ...), without NaN.
 
-    Savitzky & Golay (1964). A run of frames too short for the filter is left as it is.
+    Savitzky & Golay (1964). Too few frames for the filter are left as they are.
     """
     window = max(5, round(SAVGOL_SECONDS * fps) | 1)
-    result = values.copy()
-    flat = values.reshape(len(values), -1)
-    for start, stop in present_runs(np.asarray(np.isfinite(flat).all(-1))):
-        length = min(window, (stop - start - 1) | 1)
-        if length >= 5:
-            result[start:stop] = savgol_filter(values[start:stop], length, 2, axis=0)
-    return result
+    length = min(window, (len(values) - 1) | 1)
+    return values if length < 5 else np.asarray(savgol_filter(values, length, 2, axis=0))
 
 
-def butterworth(values: FloatArray, fps: float, cutoff: float = BUTTERWORTH_HZ) -> FloatArray:
-    """Zero-phase Butterworth low-pass along axis 0 of (T, ...); NaN gaps stay.
+def butterworth(values: AnyArray, fps: float, cutoff: float = BUTTERWORTH_HZ) -> AnyArray:
+    """Zero-phase Butterworth low-pass along axis 0 of (T, ...), without NaN.
 
     Second order run forwards and backwards, the custom of biomechanics (Winter, "Biomechanics and
-    Motor Control of Human Movement"); the cut-off, Hz, holds for both passes together. A run of
-    frames too short for the filter, and a rate too low for the cut-off, are left as they are.
+    Motor Control of Human Movement"); the cut-off, Hz, holds for both passes together. Too few
+    frames for the filter, and a rate too low for the cut-off, are left as they are.
     """
-    result = values.copy()
     # Two passes of order 2 attenuate as one of order 4; this factor puts the cut-off back.
     single = cutoff / (np.sqrt(2) - 1) ** 0.25
-    if single >= 0.45 * fps:
-        return result
+    if single >= 0.45 * fps or len(values) < 5:
+        return values
     sections = butter(2, single, fs=fps, output="sos")
-    flat = values.reshape(len(values), -1)
-    for start, stop in present_runs(np.asarray(np.isfinite(flat).all(-1))):
-        length = stop - start
-        if length >= 5:
-            pad = min(length - 1, round(fps / cutoff) * 2)
-            result[start:stop] = sosfiltfilt(sections, values[start:stop], axis=0, padlen=pad)
-    return result
+    pad = min(len(values) - 1, round(fps / cutoff) * 2)
+    return np.asarray(sosfiltfilt(sections, values, axis=0, padlen=pad))
 
 
 def one_euro(
-    values: FloatArray,
+    values: AnyArray,
     fps: float,
     min_cutoff: float = 1.5,
     beta: float = 3.0,
     derivative_cutoff: float = 1.0,
-) -> FloatArray:
-    """One-Euro filter along axis 0 of (T, ...); restarts after NaN gaps.
+) -> AnyArray:
+    """One-Euro filter along axis 0 of (T, ...), without NaN.
 
     Casiez, Roussel & Vogel, "1 Euro Filter", CHI 2012. Causal: less lag when a joint moves fast.
     Cut-off frequencies in Hz; ``beta`` in Hz per (unit/s).
     """
     result = values.copy()
-    flat = values.reshape(len(values), -1)
+    state, slope = values[0], np.zeros_like(values[0])
 
     def weight(cutoff: AnyArray | float) -> AnyArray:
         tau = 1 / (2 * np.pi * np.asarray(cutoff))
         return np.asarray(1 / (1 + tau * fps))
 
-    for start, stop in present_runs(np.asarray(np.isfinite(flat).all(-1))):
-        state, slope = values[start], np.zeros_like(values[start])
-        for index in range(start + 1, stop):
-            raw_slope = (values[index] - state) * fps
-            slope = slope + weight(derivative_cutoff) * (raw_slope - slope)
-            state = state + weight(min_cutoff + beta * np.abs(slope)) * (values[index] - state)
-            result[index] = state
+    for index in range(1, len(values)):
+        raw_slope = (values[index] - state) * fps
+        slope = slope + weight(derivative_cutoff) * (raw_slope - slope)
+        state = state + weight(min_cutoff + beta * np.abs(slope)) * (values[index] - state)
+        result[index] = state
     return result
 
 
+_FILTERS: Final[dict[str, Callable[[AnyArray, float], AnyArray]]] = {
+    "savgol": savgol,
+    "butterworth": butterworth,
+    "one-euro": one_euro,
+}
+
+
 def smooth(values: FloatArray, fps: float, method: Smoothing) -> FloatArray:
-    """Smooth (T, ...) trajectories sampled at ``fps``."""
-    if method == "savgol":
-        return savgol(values, fps)
-    if method == "butterworth":
-        return butterworth(values, fps)
-    if method == "one-euro":
-        return one_euro(values, fps)
-    return values
+    """Smooth (T, ...) trajectories sampled at ``fps``, each stretch without NaN by itself."""
+    if method == "none":
+        return values
+    result = values.copy()
+    present = np.isfinite(values.reshape(len(values), -1)).all(-1)
+    for start, stop in present_runs(present):
+        result[start:stop] = _FILTERS[method](values[start:stop], fps)
+    return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import median_filter
@@ -55,11 +54,8 @@ def steady_path(positions: DoubleArray, frames: Sequence[int], fps: float) -> Do
     What a picture tells badly, the distance, is smoothed over a second; the direction, which it
     tells well, over a third of that.
     """
-    breaks = [i for i in range(1, len(frames)) if frames[i] - frames[i - 1] > 1]
-    result = positions.copy()
-    for start, stop in pairwise([0, *breaks, len(frames)]):
-        result[start:stop] = _steady_run(positions[start:stop], fps)
-    return result
+    breaks = np.flatnonzero(np.diff(frames) > 1) + 1
+    return np.concatenate([_steady_run(run, fps) for run in np.split(positions, breaks)])
 
 
 def _steady_run(positions: DoubleArray, fps: float) -> DoubleArray:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter, minimum_filter1d
 from scipy.signal import savgol_filter
 
-from gridpose.core import AnyArray, BoolArray, DoubleArray, FloatArray
+from gridpose.core import BoolArray, DoubleArray, FloatArray
 
 CAMERA_TO_WORLD: Final[DoubleArray] = np.array(((1.0, 0, 0), (0, 0, 1), (0, -1, 0)))
 """(x, y, z) -> (x, z, -y); determinant +1, so nobody is mirrored."""
@@ -46,14 +46,14 @@ def pixels_per_metre(keypoints: FloatArray, poses: FloatArray) -> DoubleArray:
     return np.asarray(np.maximum(scale, 1e-3), np.float64)
 
 
-def hip_heights(
-    poses_world: AnyArray,
+def place(
+    poses_world: NDArray[_Real],
     poses_camera: FloatArray,
     keypoints: FloatArray,
     image_height: int,
     fps: float,
-) -> DoubleArray:
-    """Height of the hip over the floor for consecutive frames of one person, metres ``(T,)``.
+) -> NDArray[_Real]:
+    """Consecutive poses ``(T, 17, 3)`` of one person raised so that z = 0 is the floor.
 
     The lowest point of the body rests on the floor, except while the image shows the whole person
     rise and come down again within :data:`FLIGHT_SECONDS`: that is a jump, and its height is kept.
@@ -76,7 +76,9 @@ def hip_heights(
     rise = np.minimum(rise, flight_limit(rise <= _RISE_NOISE, fps))
     # Errors of a few centimetres are no jump; from there on fade in to the full height.
     rise *= np.clip(rise / _RISE_NOISE - 1, 0, 1)
-    return _steady(drop + rise, _HEIGHT_SECONDS, fps)
+    placed = poses_world.copy()
+    placed[..., 2] += _steady(drop + rise, _HEIGHT_SECONDS, fps)[:, None].astype(np.float32)
+    return placed
 
 
 def support(heights: DoubleArray, window: int) -> DoubleArray:
@@ -105,20 +107,6 @@ def flight_limit(grounded: BoolArray, fps: float) -> DoubleArray:
     # Contact ends and begins somewhere between two frames.
     since, until = (index - last + 1) / fps, (following - index + 1) / fps
     return np.asarray(GRAVITY / 2 * since * until)
-
-
-def place(
-    poses_world: NDArray[_Real],
-    poses_camera: FloatArray,
-    keypoints: FloatArray,
-    image_height: int,
-    fps: float,
-) -> NDArray[_Real]:
-    """Poses ``(T, 17, 3)`` raised so that z = 0 is the floor; arguments as :func:`hip_heights`."""
-    placed = poses_world.copy()
-    heights = hip_heights(poses_world, poses_camera, keypoints, image_height, fps)
-    placed[..., 2] += heights[:, None].astype(np.float32)
-    return placed
 
 
 def _median(values: DoubleArray, seconds: float, fps: float) -> DoubleArray:

@@ -108,7 +108,7 @@ def test_two_people_of_like_size_do_not_take_turns():
 
 def test_memory_is_bounded():
     timeline = Timeline(30.0, SIZE)
-    for number in range(2000):
+    for number in range(600):
         timeline.add(lifted({1 + number // 100: seen()}))
         list(timeline.finished())
     window = timeline._window
