@@ -203,7 +203,9 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str = "") -> Fig
                 axes.plot([], [], color=colour, label=f"{label}, best {values[best]:.2f}")
         if not drawn:
             axes.text(
-                *(0.5, 0.5, "not recorded"),
+                0.5,
+                0.5,
+                "not recorded",
                 transform=axes.transAxes,
                 ha="center",
                 va="center",

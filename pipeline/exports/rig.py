@@ -24,16 +24,15 @@ from gridpose.core import (
 from gridpose.pipeline.bone_lengths import bone_lengths, with_constant_lengths
 
 _UP, _DOWN, _LEFT, _RIGHT = (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)
-_REST: Final[DoubleArray] = np.array(
-    (
-        _UP,
-        *(_RIGHT, _DOWN, _DOWN),
-        *(_LEFT, _DOWN, _DOWN),
-        *(_UP, _UP, _UP, _UP),
-        *(_LEFT, _LEFT, _LEFT),
-        *(_RIGHT, _RIGHT, _RIGHT),
-    )
-)
+
+
+def _rest_direction(joint: str) -> tuple[float, float, float]:
+    if joint.endswith(("_knee", "_ankle")):
+        return _DOWN
+    return {"left": _LEFT, "right": _RIGHT}.get(joint.split("_")[0], _UP)
+
+
+_REST: Final[DoubleArray] = np.array([_rest_direction(name) for name in JOINT_NAMES])
 """(17, 3) direction of the bone that ends in each joint, in the rest pose: a T-pose facing +z."""
 
 _TIPS: Final = {
