@@ -1,5 +1,6 @@
 from .angles import write_angles
 from .batch import BatchOptions, run_batch
+from .estimator import PoseEstimator
 from .exports import export_poses
 from .job import Progress, VideoResult
 from .keypoint_files import lift_file
@@ -12,6 +13,7 @@ from .run import run_video
 __all__ = [
     "BatchOptions",
     "Models",
+    "PoseEstimator",
     "Progress",
     "RenderOptions",
     "VideoOptions",

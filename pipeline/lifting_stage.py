@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORGOTTEN_SECONDS = 1.0
 """Who is missing for longer is lifted as somebody new."""
-_LEAST_CONFIDENCE = 1e-3
+LEAST_CONFIDENCE = 1e-3
 """Of a joint that was found; 0 would mean that it was not."""
 
 
@@ -152,7 +152,7 @@ class OverTime:
 
         if person is None:
             return np.zeros((1, NUM_JOINTS, 2), np.float32), np.zeros((1, NUM_JOINTS), np.float32)
-        confidence = np.clip(person.confidence, _LEAST_CONFIDENCE, 1)
+        confidence = np.clip(person.confidence, LEAST_CONFIDENCE, 1)
         # What was put in is not there: the lifter fills gaps better.
         confidence = np.where(person.repaired & Repair.FILLED, np.float32(0), confidence)
         flat = flat_image(person.keypoints, self._image_size, self._fov_degrees)

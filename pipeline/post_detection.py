@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gridpose.core import Person
 from gridpose.pipeline.lifting_stage import lifting_stages
 from gridpose.pipeline.timeline import Timeline
-from gridpose.pipeline.tracking import Observation, Tracker
+from gridpose.pipeline.tracking import Tracker, observed
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection
@@ -55,15 +55,7 @@ class PostDetection:
 
     def add(self, people: Sequence[Detection], convention: Convention, time: float) -> None:
         """Take in the next frame: detections with keypoints of the convention."""
-        observations = [
-            Observation(
-                person.bbox,
-                *convention.to_human36m(person.keypoints, person.confidence),
-                person.person_id,
-            )
-            for person in people
-        ]
-        self._repair.add(self._tracker.update(observations, time))
+        self._repair.add(self._tracker.update(observed(people, convention), time))
 
     def advance(self, at_end: bool = False) -> None:
         """Lift the frames that are due; all that are left ``at_end``."""

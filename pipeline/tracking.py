@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from scipy.optimize import linear_sum_assignment
 
 from gridpose.core import NUM_JOINTS, DoubleArray, FloatArray, Repair
 from gridpose.detectors.person_boxes import overlaps
+
+if TYPE_CHECKING:
+    from gridpose.detectors import Convention, Detection
 
 # Two observations further apart than this (see `similarities`) are not the same person.
 MIN_SIMILARITY: Final = 0.12
@@ -43,6 +46,18 @@ class Observation:
     def seen(self) -> bool:
         """Whether the detector saw the person in this frame."""
         return not (self.repaired & Repair.FILLED).all()
+
+
+def observed(people: Sequence[Detection], convention: Convention) -> list[Observation]:
+    """Detections with keypoints of a convention as observations."""
+    return [
+        Observation(
+            person.bbox,
+            *convention.to_human36m(person.keypoints, person.confidence),
+            person.person_id,
+        )
+        for person in people
+    ]
 
 
 def has_left(keypoints: FloatArray, image_size: tuple[int, int]) -> bool:
