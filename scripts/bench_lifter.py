@@ -115,6 +115,8 @@ class LiteralNetwork(nn.Module):
 
 def inference(network: nn.Module, grid: Tensor) -> Callable[[], None]:
     network.eval()
+    if isinstance(network, LiftingNetwork):
+        network.fuse()
 
     def run() -> None:
         with torch.inference_mode():

@@ -56,7 +56,7 @@ def _inference(job: Job, which: str) -> Callable[[], object]:
         network = LiteralNetwork(config).to(job.device).eval()
         network.load_state_dict(ours.state_dict())
     else:
-        ours.freeze(torch.bfloat16)
+        ours.fuse(torch.bfloat16)
     compiled = torch.compile(network)
     grid = torch.randn(BATCH, 2, 5, 5, device=job.device)
 

@@ -44,15 +44,15 @@ def prepare(job: Job) -> tuple[LiftingNetwork, LiteralNetwork, dict[str, Any]]:
     literal = LiteralNetwork(config).to(job.device).eval()
     literal.load_state_dict(ours.state_dict())
     for arithmetic in ARITHMETICS:  # kernels are loaded
-        _freeze(ours, arithmetic)
+        _fuse(ours, arithmetic)
         for network in (ours, literal):
             _call(network, torch.randn(128, 2, 5, 5, device=job.device), arithmetic, [])()
     job.sync()
     return ours, literal, {}
 
 
-def _freeze(network: LiftingNetwork, arithmetic: str) -> None:
-    network.freeze(AUTOCAST.get(arithmetic, torch.float32))
+def _fuse(network: LiftingNetwork, arithmetic: str) -> None:
+    network.fuse(AUTOCAST.get(arithmetic, torch.float32))
 
 
 def run(job: Job, prepared: tuple[LiftingNetwork, LiteralNetwork, dict[str, Any]]) -> None:
@@ -64,7 +64,7 @@ def run(job: Job, prepared: tuple[LiftingNetwork, LiteralNetwork, dict[str, Any]
         with torch.inference_mode(), tf32(False):
             exact = literal(grid)
         for arithmetic in arithmetics:
-            _freeze(ours, arithmetic)
+            _fuse(ours, arithmetic)
             _rows(job, "ours", ours, grid, exact, arithmetic, graphs=job.cuda)
         if batch == batches[0]:
             if job.cuda:
@@ -110,7 +110,7 @@ def _kernels(job: Job, network: LiftingNetwork, grid: Tensor) -> None:
         key = f"kernels {arithmetic} {len(grid)}"
         with job.guarded(key):
             if job.affords(key, 1.5):
-                _freeze(network, arithmetic)
+                _fuse(network, arithmetic)
                 call = _call(network, grid, arithmetic, [])
                 job.put(key, profiled(job, lambda call=call: [call() for _ in range(5)]))  # type: ignore[misc]
 
