@@ -81,10 +81,10 @@ def convert(lifter: Lifter, file: Path) -> None:
     if lifter.temporal is None or lifter.checkpoint.normalisation != "person":
         raise ValueError("not a lifter like the default one")
     openvino = import_openvino()
-    # A copy: with frozen weights it computes a little differently.
+    # A copy: the lifter may lie on a GPU.
     module = LiftWindows(FrameLifter(lifter.checkpoint.build()), lifter.temporal.build())
-    module.frames.network.freeze(torch.float32)
-    module.network.freeze(torch.float32)
+    module.frames.network.fuse()
+    module.network.fuse()
     example, other = _windows(2, _FRAMES), _windows(3, _FRAMES // 2)
     try:
         # Not inference_mode, whose tensors the tracer cannot take.

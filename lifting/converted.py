@@ -19,7 +19,7 @@ from gridpose.lifting.shipped import SHIPPED, shipped_weights, weights_sha256
 from gridpose.openvino_engine import is_installed, openvino_core
 from gridpose.storage import cache_dir, file_sha256, sha256
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """To be raised when what is converted changes, though weights do not."""
 _FOLDER: Final = "openvino"
 NETWORK, WEIGHTS, ABOUT = "windows.xml", "windows.bin", "about.json"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gridpose.core import NUM_JOINTS, UsageError
+from gridpose.lifting.layers import Fusable
 
 # Which joint each cell of a 5x5 grid reads at first, row by row.
 _PRIORS: Final = {
@@ -106,7 +107,7 @@ def assign(scores: Tensor, *, keep_joints: bool) -> Tensor:
     return joint_of_cell
 
 
-class LearnableSGT(nn.Module):
+class LearnableSGT(Fusable):
     """The trained assignment of joints to cells; the parameter is named as in published files."""
 
     def __init__(self, shape: tuple[int, int], prior: str, *, keep_joints: bool) -> None:
@@ -119,8 +120,16 @@ class LearnableSGT(nn.Module):
         scores = self.sgt_trans_mat.detach()[0]
         return assign(scores, keep_joints=self.keep_joints).reshape(self.shape)
 
+    def fuse(self) -> None:
+        """Keep both transforms for inference; see :class:`Fusable`."""
+        with torch.inference_mode(False), torch.no_grad():
+            self.fused = self()
+
     def forward(self) -> tuple[Tensor, Tensor]:
         """``(to_grid (cells, 17), to_joints (17, cells))``; S gets gradients in training mode."""
+        if self.fused is not None and not torch.is_grad_enabled():
+            transforms: tuple[Tensor, Tensor] = self.fused
+            return transforms
         scores = self.sgt_trans_mat[0]
         chosen = assign(scores.detach(), keep_joints=self.keep_joints)
         to_grid = functional.one_hot(chosen, NUM_JOINTS).to(scores.dtype)

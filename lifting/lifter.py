@@ -59,14 +59,13 @@ class Lifter:
         if precision != "fp32" and self.device.type == "cpu":
             # Emulated half precision is many times slower on most CPUs.
             raise UsageError(f"--precision {precision} needs a GPU; use fp32 on the CPU")
+        products = AUTOCAST.get(precision, torch.float32)
         self.network = checkpoint.build().to(self.device)
-        if self.device.type == "cuda":
-            self.network.freeze(AUTOCAST.get(precision, torch.float32))
+        self.network.fuse(products)
         self._windows: LiftWindows | None = None
         if temporal is not None:
             sees_time = temporal.build().to(self.device)
-            if self.device.type == "cuda":
-                sees_time.freeze(AUTOCAST.get(precision, torch.float32))
+            sees_time.fuse(products)
             frames = FrameLifter(self.network, checkpoint.normalisation, checkpoint.fov_degrees)
             self._windows = LiftWindows(frames, sees_time)
 

@@ -25,7 +25,7 @@ from gridpose.lifting.sgt import (
 Kind = Literal["gridconv", "dgridconv", "dgridconv_autogrids"]
 """Static layers; input-dependent layers; those on a grid that is learned."""
 
-MAX_CELLS = 4096
+MAX_CELLS = 1024
 _CPU_CHUNK = 64
 
 
@@ -141,23 +141,18 @@ class _Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.w1(x, _attend(self.atten_conv1, x))
-        y = _after(self.w1, y, self.batch_norm1, self.dropout, self.training)
+        y = _activate(self.w1, y, self.batch_norm1, self.dropout)
         y = self.w2(y, _attend(self.atten_conv2, y))
-        return x + _after(self.w2, y, self.batch_norm2, self.dropout, self.training)
+        return x + _activate(self.w2, y, self.batch_norm2, self.dropout)
 
 
-def _after(layer: GridConv, x: Tensor, norm: nn.Module, dropout: float, training: bool) -> Tensor:
-    """What follows a layer: a frozen one has normalised already."""
-    if layer.frozen and not torch.is_grad_enabled():
-        return torch.relu_(x)
-    return _normalise_activate_drop(x, norm, dropout, training)
-
-
-def _normalise_activate_drop(x: Tensor, norm: nn.Module, dropout: float, training: bool) -> Tensor:
-    """BatchNorm, ReLU and whole-channel dropout on ``(B, cells, C)``."""
+def _activate(layer: GridConv, x: Tensor, norm: nn.Module, dropout: float) -> Tensor:
+    """BatchNorm, ReLU and whole-channel dropout on a layer's answer ``(B, cells, C)``."""
+    if layer.fused is not None and not torch.is_grad_enabled():
+        return torch.relu_(x)  # normalised already
     batch, cells, channels = x.shape
     x = torch.relu(norm(x.reshape(batch * cells, channels))).reshape(batch, cells, channels)
-    if training and dropout > 0:
+    if layer.training and dropout > 0:
         keep = 1 - dropout
         mask = torch.empty(batch, 1, channels, device=x.device, dtype=x.dtype).bernoulli_(keep)
         x = x * (mask / keep)
@@ -229,17 +224,20 @@ class LiftingNetwork(nn.Module):
             if isinstance(module, GridAttention):
                 module.temperature = temperature
 
-    def freeze(self, dtype: torch.dtype) -> None:
-        """Prepare for inference on a GPU, inner layers in ``dtype``; the weights are not to change.
+    def fuse(self, dtype: torch.dtype = torch.float32) -> None:
+        """Prepare for inference, inner layers in ``dtype``: weights are folded as they are now.
 
-        Lasts until weights are loaded or :meth:`train` is called.
+        Answers without gradients are made of these until the network is trained, loaded, moved or
+        cast; see :class:`gridpose.lifting.layers.Fusable`.
         """
-        self.w1.freeze(torch.float32, self.batch_norm1)
+        self.w1.fuse(norm=self.batch_norm1)
         for stage in self.linear_stages:
             assert isinstance(stage, _Stage)
-            stage.w1.freeze(dtype, stage.batch_norm1)
-            stage.w2.freeze(dtype, stage.batch_norm2)
-        self.w2.freeze(torch.float32)
+            stage.w1.fuse(dtype, stage.batch_norm1)
+            stage.w2.fuse(dtype, stage.batch_norm2)
+        self.w2.fuse()
+        if self.sgt_layer is not None:
+            self.sgt_layer.fuse()
 
     def _cells(self, x: Tensor) -> Tensor:
         """``(B, cells, 2)`` -> ``(B, cells, 3)``."""
@@ -254,7 +252,7 @@ class LiftingNetwork(nn.Module):
     def _through(self, x: Tensor) -> Tensor:
         with _full_precision(x):
             x = self.w1(x, _attend(self.atten_conv1, x))
-        x = _after(self.w1, x, self.batch_norm1, self.config.dropout, self.training)
+        x = _activate(self.w1, x, self.batch_norm1, self.config.dropout)
         for stage in self.linear_stages:
             x = stage(x)
         with _full_precision(x):

@@ -196,11 +196,11 @@ class TemporalNetwork(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def freeze(self, dtype: torch.dtype) -> None:
-        """As :meth:`gridpose.lifting.network.LiftingNetwork.freeze`."""
+    def fuse(self, dtype: torch.dtype = torch.float32) -> None:
+        """As :meth:`gridpose.lifting.network.LiftingNetwork.fuse`."""
         for module in self.modules():
             if isinstance(module, GridConv):
-                module.freeze(dtype)
+                module.fuse(dtype)
 
     def forward(
         self,

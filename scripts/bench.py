@@ -117,6 +117,7 @@ def lifter(
         optimizer.step()
 
     network.eval()
+    network.fuse()
     with torch.inference_mode():
         for batch in (1, 32, 1000):
             grid = torch.randn(batch, 2, 5, 5, device=device)

@@ -3,9 +3,8 @@ import io
 import itertools
 import shutil
 import threading
-import weakref
 from collections.abc import Callable
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from mmengine.model import ExponentialMovingAverage
 from test_network import Modes, Shape, reference_conv
 from torch import Tensor, nn
 
-from gridpose.lifting.layers import DynamicGridConv, Formulation, GridConv, StaticGridConv
+from gridpose.lifting.layers import DynamicGridConv, GridConv, StaticGridConv
 from gridpose.lifting.network import Kind, LiftingNetwork, NetworkConfig, build_network
 
 torch.set_num_threads(1)
@@ -35,20 +34,21 @@ def literal(layer: GridConv, x: Tensor, attention: Tensor | None) -> Tensor:
     return cells if bias is None else cells + bias
 
 
-def by_formulation(layer: GridConv, name: str, x: Tensor, a: Tensor | None) -> Tensor:
-    """Without gradients, one pose at a time goes another way than many."""
-    if name == "training":
-        return layer(x, a)
-    size = 1 if name == "border" else len(x)
-    batches = zip(x.split(size), a.split(size) if a is not None else [None] * len(x), strict=False)
-    with torch.no_grad():
-        return torch.cat([layer(*batch) for batch in batches])
+Use = Literal["training", "inference", "fused"]
+
+
+def answer_of(layer: GridConv, use: Use, x: Tensor, attention: Tensor | None) -> Tensor:
+    if use == "fused":
+        layer.fuse(x.dtype)
+    with torch.set_grad_enabled(use == "training"):
+        answer: Tensor = layer(x, attention)
+    return answer
 
 
 @given(
     shape=st.tuples(st.integers(1, 6), st.integers(1, 6)) | st.sampled_from(SHAPES),
     modes=st.sampled_from(MODE_PAIRS),
-    name=st.sampled_from(["training", *get_args(Formulation)]),
+    use=st.sampled_from(get_args(Use)),
     channels=st.sampled_from([(2, 3), (3, 2)]),
     kind=st.sampled_from([DynamicGridConv, StaticGridConv]),
     bias=st.booleans(),
@@ -56,10 +56,10 @@ def by_formulation(layer: GridConv, name: str, x: Tensor, a: Tensor | None) -> T
     seed=st.integers(0, 100),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_formulation_equals_two_convolutions(
+def test_a_layer_equals_two_convolutions(
     shape: Shape,
     modes: Modes,
-    name: str,
+    use: Use,
     channels: tuple[int, int],
     kind: Callable[..., GridConv],
     bias: bool,
@@ -71,7 +71,7 @@ def test_every_formulation_equals_two_convolutions(
     cells = shape[0] * shape[1]
     x = torch.randn(4, cells, channels[0], dtype=torch.float64)
     attention = torch.rand(4, 9 * cells, dtype=torch.float64) if with_attention else None
-    answer = by_formulation(layer, name, x, attention)
+    answer = answer_of(layer, use, x, attention)
     torch.testing.assert_close(answer, literal(layer, x, attention), rtol=0, atol=1e-12)
 
 
@@ -90,7 +90,7 @@ def test_a_layer_is_exact_in_its_second_derivatives_too(kind: Callable[..., Grid
     assert torch.autograd.gradgradcheck(apply, (x, attention))
 
 
-# Kept matrices
+# Weights that change, fused and not
 
 
 def layer_in_use() -> tuple[GridConv, Tensor, Callable[[], Tensor]]:
@@ -118,37 +118,34 @@ def new_data(layer: GridConv) -> None:
         parameter.data = torch.randn_like(parameter)
 
 
-def write_through_data(layer: GridConv) -> None:
-    for parameter in layer.parameters():
-        parameter.data.mul_(1.5)
-
-
 def swap_as_averaging_does(layer: GridConv) -> None:
-    other = DynamicGridConv(8, 8, (5, 5), ("c", "z"))
-    for mine, theirs in zip(layer.parameters(), other.parameters(), strict=True):
-        kept = theirs.data.clone()
-        theirs.data.copy_(mine.data)
-        mine.data.copy_(kept)
+    """The sum of all values stays what it was."""
+    for parameter in layer.parameters():
+        kept = parameter.data.clone()
+        parameter.data.copy_(kept.flatten().flip(0).view_as(kept))
 
 
-def write_without_gradients(layer: GridConv) -> None:
-    with torch.no_grad():
-        layer.weights()[1].add_(0.5)
-
-
-def write_one_value(layer: GridConv) -> None:
-    with torch.no_grad():
-        layer.weights()[0][3, 4, 1, 2] += 1
-
-
-def load(layer: GridConv) -> None:
-    layer.load_state_dict(DynamicGridConv(8, 8, (5, 5), ("c", "z")).state_dict())
-
-
-def train_and_write_one_value_through_data(layer: GridConv) -> None:
-    layer.train()
+def write_one_value_through_data(layer: GridConv) -> None:
     layer.weights()[0].data[3, 4, 1, 2] += 1
-    layer.eval()
+
+
+def write_in_inference_mode(layer: GridConv) -> None:
+    with torch.inference_mode():
+        for weight in layer.weights():
+            weight.mul_(1.5)
+
+
+def write_through_numpy(layer: GridConv) -> None:
+    for weight in layer.weights():
+        values = weight.detach().numpy()
+        values *= 1.5
+
+
+def average(layer: GridConv) -> None:
+    averaged = ExponentialMovingAverage(layer, momentum=0.5)
+    averaged.update_parameters(layer)  # the first time it copies
+    averaged.update_parameters(DynamicGridConv(8, 8, (5, 5), ("c", "z")))
+    layer.load_state_dict(averaged.module.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -156,15 +153,16 @@ def train_and_write_one_value_through_data(layer: GridConv) -> None:
     [
         step,
         new_data,
-        write_through_data,
         swap_as_averaging_does,
-        write_without_gradients,
-        write_one_value,
-        load,
-        train_and_write_one_value_through_data,
+        write_one_value_through_data,
+        write_in_inference_mode,
+        write_through_numpy,
+        average,
     ],
 )
-def test_changed_weights_count_at_once(change: Callable[[GridConv], None]) -> None:
+def test_changed_weights_of_an_unfused_layer_count_at_once(
+    change: Callable[[GridConv], None],
+) -> None:
     layer, x, infer = layer_in_use()
     before = infer()
     change(layer)
@@ -174,31 +172,48 @@ def test_changed_weights_count_at_once(change: Callable[[GridConv], None]) -> No
     assert not torch.allclose(expected, before, atol=1e-4)
 
 
-def test_matrices_are_kept_while_weights_stay_and_given_up_for_training(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made = []
-    original = GridConv._matrices
-    monkeypatch.setattr(GridConv, "_matrices", lambda *a: made.append(a[1]) or original(*a))
-    layer, _, infer = layer_in_use()
-    for _ in range(5):
-        infer()
-    assert made == ["strips"]
-    step(layer)
-    infer()
-    assert made == ["strips", "strips", "strips"]
+def train(layer: GridConv) -> None:
     layer.train()
-    assert not layer._kept
+
+
+def load(layer: GridConv) -> None:
+    layer.load_state_dict(DynamicGridConv(8, 8, (5, 5), ("c", "z")).state_dict())
+
+
+def load_from_above(layer: GridConv) -> None:
+    outer = nn.Sequential(layer)
+    outer.load_state_dict(outer.state_dict())
+
+
+def cast_and_back(layer: GridConv) -> None:
+    layer.double().float()
+
+
+@pytest.mark.parametrize("change", [train, load, load_from_above, cast_and_back])
+def test_a_fused_layer_keeps_its_weights_until_it_is_used_otherwise(
+    change: Callable[[GridConv], None],
+) -> None:
+    layer, x, infer = layer_in_use()
+    before = infer()
+    layer.fuse()
+    new_data(layer)
+    layer.eval()
+    torch.testing.assert_close(infer(), before)
+    change(layer)
+    assert layer.fused is None
+    with torch.no_grad():
+        torch.testing.assert_close(infer(), literal(layer, x, None), rtol=1e-5, atol=1e-5)
 
 
 def test_a_copy_and_a_stored_layer_answer_with_their_own_weights() -> None:
     layer, x, infer = layer_in_use()
+    layer.fuse()
     buffer = io.BytesIO()
     torch.save(layer, buffer)
     buffer.seek(0)
     twin, stored = copy.deepcopy(layer), torch.load(buffer, weights_only=False)
     before = infer()
-    write_through_data(layer)
+    load(layer)
     with torch.no_grad():
         for other in (twin, stored):
             torch.testing.assert_close(other(x), before)
@@ -365,93 +380,6 @@ def test_batch_norm_may_be_replaced() -> None:
     assert sorted(seen) == sorted(norms)
 
 
-def write_in_inference_mode(layer: GridConv) -> None:
-    with torch.inference_mode():
-        for weight in layer.weights():
-            weight.mul_(1.5)
-
-
-def write_through_numpy(layer: GridConv) -> None:
-    for weight in layer.weights():
-        values = weight.detach().numpy()
-        values *= 1.5
-
-
-def write_one_vector(layer: GridConv) -> None:
-    vector = nn.utils.parameters_to_vector(layer.parameters()).detach()
-    nn.utils.vector_to_parameters(1.5 * vector, layer.parameters())
-
-
-def write_into_the_vector_behind(layer: GridConv) -> None:
-    vector = nn.utils.parameters_to_vector(layer.parameters()).detach()
-    nn.utils.vector_to_parameters(vector, layer.parameters())
-    with torch.no_grad():
-        layer(torch.randn(3, 25, 8))
-    vector *= 1.5
-
-
-def freeze_step_and_thaw(layer: GridConv) -> None:
-    layer.requires_grad_(False)
-    with torch.no_grad():
-        layer(torch.randn(3, 25, 8))
-    step(layer.requires_grad_(True))
-
-
-def step_while_half_frozen(layer: GridConv) -> None:
-    layer.weights()[0].requires_grad_(False)
-    step(layer)
-
-
-def average(layer: GridConv) -> None:
-    other = DynamicGridConv(8, 8, (5, 5), ("c", "z"))
-    averaged = ExponentialMovingAverage(layer, momentum=0.5)
-    averaged.update_parameters(layer)  # the first time it copies
-    with torch.no_grad():
-        averaged(torch.randn(3, 25, 8))
-    averaged.update_parameters(other)
-    with torch.no_grad():
-        x = torch.randn(3, 25, 8)
-        expected = literal(averaged.module, x, None)
-        torch.testing.assert_close(averaged(x), expected, rtol=1e-5, atol=1e-5)
-    swap_as_averaging_does(layer)
-
-
-def another_memory_order(layer: GridConv) -> None:
-    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with torch.no_grad():
-        layer(torch.randn(3, 25, 8))
-    write_without_gradients(layer)
-
-
-@pytest.mark.parametrize("poses", [1, 3])
-@pytest.mark.parametrize("in_inference_mode", [False, True])
-@pytest.mark.parametrize(
-    "change",
-    [
-        write_in_inference_mode,
-        write_through_numpy,
-        write_one_vector,
-        write_into_the_vector_behind,
-        freeze_step_and_thaw,
-        step_while_half_frozen,
-        average,
-        another_memory_order,
-    ],
-)
-def test_weights_changed_in_devious_ways_count_at_once(
-    change: Callable[[GridConv], None], in_inference_mode: bool, poses: int
-) -> None:
-    layer, x, _ = layer_in_use()
-    x = x[:poses]
-    with torch.inference_mode(in_inference_mode), torch.no_grad():
-        before = layer(x)
-        with torch.inference_mode(False):
-            change(layer)
-        answer, expected = layer(x), literal(layer, x, None)
-    torch.testing.assert_close(answer, expected, rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(expected, before, atol=1e-4)
-
-
 def test_weights_given_for_one_call_count_for_that_call() -> None:
     layer, x, infer = layer_in_use()
     before = infer()
@@ -470,17 +398,6 @@ def test_weights_may_be_computed_from_others() -> None:
             layer.parametrizations["branch1_weight"].original0.mul_(factor)
             expected = literal(layer, x, None)
         torch.testing.assert_close(infer(), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_kept_matrices_are_freed_for_training() -> None:
-    layer, _, infer = layer_in_use()
-    infer()
-    (kept,) = layer._kept.values()
-    watched = [weakref.ref(matrix) for matrix in kept[1]]
-    del kept
-    assert all(reference() is not None for reference in watched)
-    layer.train()
-    assert not any(reference() is not None for reference in watched)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from gpu.common import ROOT, Job, tf32
 from gridpose.devices import AUTOCAST
-from gridpose.lifting.fused import fuses, gather_and_scale
 from gridpose.lifting.lifter import Lifter, load_lifter
 from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.published import read_published
@@ -56,7 +55,6 @@ def _network_errors(
     """Largest differences in metres, by way of computing."""
     device = job.device
     x, wanted = x.to(device), wanted.to(device)
-    # As many poses as the fused kernel wants.
     x, wanted = (t.repeat(8, *[1] * (t.ndim - 1))[:200] for t in (x, wanted))
     network = copy.deepcopy(network).to(device)
 
@@ -74,11 +72,11 @@ def _network_errors(
             with torch.autocast(device.type, dtype):
                 errors[f"{name} autocast"] = apart(_answer(network, x))
         for name, dtype in {"fp32": torch.float32, **AUTOCAST}.items():
-            network.freeze(dtype)
+            network.fuse(dtype)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                errors[f"{name} frozen"] = apart(_answer(network, x))
+                errors[f"{name} fused"] = apart(_answer(network, x))
                 rows = torch.cat([_answer(network, row) for row in x[:8].split(2)])
-                errors[f"{name} frozen, batch 2"] = float((rows.float() - wanted[:8]).abs().max())
+                errors[f"{name} fused, batch 2"] = float((rows.float() - wanted[:8]).abs().max())
     with torch.enable_grad():
         errors["fp32 with gradients"] = apart(_answer(network, x).detach())
     return errors
@@ -152,23 +150,6 @@ def _lifter_errors(job: Job, given: tuple[Lifter, Any, Any]) -> dict[str, dict[s
     return errors
 
 
-@torch.no_grad()
-def _fused(job: Job) -> dict[str, Any]:
-    x = torch.randn(100, 26, 256, device=job.device)
-    if not fuses(x):
-        return {"used": False}
-    gather = torch.randint(0, 26, (225,), device=job.device)
-    scale = torch.randint(0, 225, (225,), device=job.device)
-    errors = {}
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        values = x.to(dtype)
-        attention = torch.rand(100, 225, device=job.device).to(dtype)
-        wanted = values.float()[:, gather] * attention.float()[:, scale, None]
-        found = gather_and_scale(values, gather, attention, scale).float()
-        errors[str(dtype)] = float(((found - wanted).norm() / wanted.norm()).item())
-    return {"used": True, "relative": errors}
-
-
 def _recording(job: Job) -> dict[str, Any]:
     """Losses of a training with its steps recorded, and of one without."""
     if not job.cuda:
@@ -207,8 +188,6 @@ def _recording(job: Job) -> dict[str, Any]:
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    with torch.no_grad():
-        fuses(torch.zeros(100, 26, 256, device=job.device))  # compiles it
     return {
         "networks": _networks(),
         "poses": _exact_poses(),
@@ -220,8 +199,6 @@ def run(job: Job, given: dict[str, Any]) -> None:
     for name, (network, x, wanted) in given["networks"].items():
         with job.guarded(f"answers {name}"):
             job.put(f"answers {name}", _network_errors(job, network, x, wanted))
-    with job.guarded("fused kernel"):
-        job.put("fused kernel", _fused(job))
     with job.guarded("recorded training"):
         job.put("recorded training", _recording(job))
     with job.guarded("shipped lifter, mm"):

@@ -34,7 +34,7 @@ def run(job: Job, ours: LiftingNetwork) -> None:
         with torch.inference_mode(), tf32(False):
             exact = literal(grid)
         for arithmetic in arithmetics:
-            ours.freeze(AUTOCAST.get(arithmetic, torch.float32))
+            ours.fuse(AUTOCAST.get(arithmetic, torch.float32))
             _rows(job, "gridpose", ours, grid, exact, arithmetic)
             if job.cuda and batch == 4096 and arithmetic in ("bf16", "fp32"):
                 call = _call(ours, grid, arithmetic, [])
