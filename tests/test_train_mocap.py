@@ -18,7 +18,7 @@ RECIPE = (
     *("--lifting-model", "dgridconv", "--padding-mode", "c", "z", "--dropout", 0, "--loss"),
     *("sqrtl2", "--optimizer", "muon", "--lr", 5e-3, "--lr-schedule", "trapezoid"),
     *("--temperature-schedule", "linear", "--temp-epoch", 1, "--ema", 0.9, "--frozen-epochs", 1),
-    *("--hidsize", 16, "--num-block", 1, "--batch", 64, "--steps", 8, "--device", "cpu"),
+    *("--hidsize", 16, "--num-block", 1, "--batch", 32, "--steps", 6, "--device", "cpu"),
 )
 
 
@@ -55,6 +55,7 @@ def test_it_learns_and_makes_a_usable_lifter(run, tmp_path):
 
 def test_it_goes_on_where_it_stopped(run, tmp_path):
     recipe = [*RECIPE, "--lr-schedule", "stepped", "--frozen-epochs", 0]
+    recipe += ["--steps", 2, "--batch", 8]
     figures(run(*recipe, "--epoch", 2, "--exp", "whole"))
     figures(run(*recipe, "--epoch", 1, "--exp", "parts"))
     figures(run(*recipe, "--epoch", 2, "--exp", "parts", "--resume"))

@@ -72,7 +72,7 @@ class _Drawn(Dataset[dict[str, Tensor]]):
             # So that an epoch draws the same whether or not the training was interrupted before.
             self._draw.generator.manual_seed(int(torch.randint(2**62, ())))
             drawn = self._draw(max(1, self._at_once // size) * size)
-            parts = zip(*(tensor.split(size) for tensor in drawn.values()), strict=True)
+            parts = zip(*(torch.split(tensor, size) for tensor in drawn.values()), strict=True)
             self._ready = [dict(zip(drawn, part, strict=True)) for part in parts]
         return self._ready.pop()
 

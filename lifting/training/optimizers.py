@@ -43,7 +43,8 @@ class MuonAdamW(Optimizer):
                 f"`optimizer` muon needs torch 2.9, here is {torch.__version__}: "
                 "pip install 'torch>=2.9'"
             )
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, weight in network.named_parameters():
             mixes = not any(part in name for part in _NO_MIXTURES)
             is_matrix = mixes and min(_as_matrix(weight).shape) >= _SMALLEST_MATRIX
@@ -100,7 +101,7 @@ def build_optimizer(options: TrainOptions, network: nn.Module) -> OptimWrapper:
     on_gpu = next(network.parameters()).device.type == "cuda"
     # Fused: a few kernels instead of dozens, and gradients that overflowed are no question to the
     # host.
-    fused = {"fused": True} if on_gpu else {}
+    fused: dict[str, Any] = {"fused": True} if on_gpu else {}
     optimizer: Optimizer
     if options.optimizer == "muon":
         optimizer = MuonAdamW(network, options.lr, **fused)
@@ -109,7 +110,7 @@ def build_optimizer(options: TrainOptions, network: nn.Module) -> OptimWrapper:
         if options.optimizer == "adam":
             optimizer = torch.optim.Adam(groups, lr=options.lr, **fused)
         else:
-            optimizer = torch.optim.AdamW(groups, options.lr, weight_decay=WEIGHT_DECAY, **fused)
+            optimizer = torch.optim.AdamW(groups, lr=options.lr, weight_decay=WEIGHT_DECAY, **fused)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     if options.precision == "fp16":

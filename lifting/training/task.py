@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gridpose.core import UsageError
+from gridpose.core import AnyArray, UsageError
 from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
 from gridpose.lifting.data.dataset import PoseDataset, describe_left_out
 from gridpose.lifting.data.device_batches import DeviceBatches
@@ -23,6 +23,7 @@ from gridpose.lifting.evaluation import FRAME_SIZE
 from gridpose.lifting.forward import FrameLifter
 from gridpose.lifting.lifter import load_lifter
 from gridpose.lifting.network import LiftingNetwork, build_network
+from gridpose.lifting.normalise import Scheme
 from gridpose.lifting.sequences import WINDOW_FPS
 from gridpose.lifting.synthesis.motion_capture import PoseBank, SequenceBank
 from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions
@@ -87,9 +88,9 @@ def _frame_task(options: TrainOptions, clock: Clock, device: torch.device) -> Ta
         bank = PoseBank.from_files(options.mocap, device)
         batches = _drawn(options, clock, DrawnPoses(_synthesiser(bank, options.seed)))
         shown = DrawnPoses(_synthesiser(bank, options.seed + HELD_SEED))(HELD_POSES)
-        actions = np.zeros(HELD_POSES, int)
+        actions: AnyArray = np.zeros(HELD_POSES, int)
         error = partial(joint_error, loss=options.loss)
-        data, notes = _describe_drawn(options, len(bank), HELD_POSES), []
+        data, notes = _describe_drawn(options, len(bank), HELD_POSES)
     else:
         training, held = load_split(options)
         grids = network.sgt_layer is None
@@ -107,7 +108,7 @@ def _frame_task(options: TrainOptions, clock: Clock, device: torch.device) -> Ta
         config, temperature = network.config, temperature_of(current)
         if temperature is not None:
             config = replace(config, temperature=temperature)
-        scheme = "person" if options.mocap else "published"
+        scheme: Scheme = "person" if options.mocap else "published"
         metrics = {name: row[name] for name in ("mpjpe", "pa_mpjpe")}
         weights = _weights(current)
         save_checkpoint(
@@ -136,8 +137,7 @@ def _temporal_task(
 
         batches = _drawn(options, clock, DrawnWindows(synthesiser(options.seed), fov))
         held = _held_windows(synthesiser(options.seed + HELD_SEED), frames, fov)
-        data = _describe_drawn(options, len(moving.poses), len(held.poses))
-        notes: list[str] = []
+        data, notes = _describe_drawn(options, len(moving.poses), len(held.poses))
     else:
         training, split = load_split(options)
         windows = SequenceWindows(training, temporal.fps, fov, device)
@@ -224,14 +224,17 @@ def _describe_split(
     return data, [*dict.fromkeys((*training.notes, *held.notes))]
 
 
-def _describe_drawn(options: TrainOptions, frames: int, held: int) -> dict[str, Any]:
+def _describe_drawn(
+    options: TrainOptions, frames: int, held: int
+) -> tuple[dict[str, Any], list[str]]:
     files = dict.fromkeys((*options.mocap, *options.still))
-    return {
+    data = {
         "sha256": {file.name: file_sha256(file) for file in files},
         "training": {"frames": frames},
         "validation": {"split": "drawn from the same motion capture", "frames": held},
         "left_out": [],
     }
+    return data, []
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

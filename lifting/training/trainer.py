@@ -147,7 +147,10 @@ def _train(
     if first_process:
         hooks.append(Progress(clock, on_step, epoch_done))
     if options.ema is not None:
-        hooks.append({"type": "EMAHook", "momentum": 1 - options.ema})
+        average: dict[str, Any] = {"type": "EMAHook", "momentum": 1 - options.ema}
+        if options.mocap:  # over fewer steps at first: the random weights are soon forgotten
+            average |= {"ema_type": "MomentumAnnealingEMA", "gamma": 9}
+        hooks.append(average)
     backends = [{"type": "LocalVisBackend"}]
     with contextlib.suppress(ImportError):
         import_module("torch.utils.tensorboard")

@@ -89,7 +89,7 @@ class HeldPoses:
 
     def validation(self) -> dict[str, Any]:
         """Mmengine's configuration of the validation."""
-        return _validation(list(self.inputs.split(self.batch)), PoseLoop, self)
+        return _validation(torch.split(self.inputs, self.batch), PoseLoop, self)
 
 
 class PoseLoop(_Loop):
