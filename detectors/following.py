@@ -179,7 +179,9 @@ class Following:
                 self._people[int(with_known.argmax())].confirmed = time
                 continue
             points = np.full((self._hints, 2), np.nan) if hints is None else hints[index]
-            self._people.append(_Person(self._next_id, np.float32(box), points, time, time))
+            self._people.append(
+                _Person(self._next_id, np.asarray(box, np.float32), points, time, time)
+            )
             self._next_id += 1
         self._people.sort(key=lambda person: -float((person.box[2:] - person.box[:2]).prod()))
         del self._people[self._max_persons :]

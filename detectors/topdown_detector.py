@@ -10,8 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -271,12 +270,7 @@ class TopDownDetector:
     def __enter__(self) -> TopDownDetector:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.finder.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self.finder.__exit__(*error)
         if self._quick_finder is not None:
-            self._quick_finder.__exit__(kind, error, trace)
+            self._quick_finder.__exit__(*error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,18 +42,10 @@ class Lifted:
     steady: FloatArray
 
 
-class LiftingStage(Protocol):
-    """Takes in people frame by frame and hands them out lifted, in order."""
-
-    def add(self, people: Mapping[int, Observation]) -> None:
-        """Take in the next frame: observations by track id."""
-
-    def finished(self, at_end: bool = False) -> Iterator[dict[int, Lifted]]:
-        """People of every frame that is lifted by now; of all that are left ``at_end``."""
-
-
 class FrameByFrame:
-    """Lifts each frame by itself: keypoints, and the smoothed ones where there are some.
+    """Takes in people frame by frame and hands them out, each frame lifted by itself.
+
+    Keypoints are lifted, and the smoothed ones where there are some.
 
     To smooth poses only would save half of it, but almost double their errors of acceleration.
 
@@ -70,11 +62,11 @@ class FrameByFrame:
         self._frames: list[Mapping[int, Observation]] = []
 
     def add(self, people: Mapping[int, Observation]) -> None:
-        """Take in the next frame."""
+        """Take in the next frame: observations by track id."""
         self._frames.append(people)
 
     def finished(self, at_end: bool = False) -> Iterator[dict[int, Lifted]]:
-        """All frames."""
+        """People of every frame that has come in."""
         frames, self._frames = self._frames, []
         seen = [person for people in frames for person in people.values()]
         smoothed = [person.smoothed for person in seen if person.smoothed is not None]
@@ -107,7 +99,7 @@ class _Sequence:
 
 
 class OverTime:
-    """Lifts each person's frames with those before and after them.
+    """Takes in people frame by frame and hands them out, lifted with the frames around them.
 
     Args:
         lifter: one that sees time.
@@ -130,7 +122,7 @@ class OverTime:
         self._window: Window[_Waiting] = Window()
 
     def add(self, people: Mapping[int, Observation]) -> None:
-        """Take in the next frame."""
+        """Take in the next frame: observations by track id."""
         from gridpose.lifting.sequences import SequenceStream
 
         frame = self._window.known
@@ -189,7 +181,7 @@ def lifting_stages(
     fps: float,
     repair: bool,
     smoothing: Smoothing,
-) -> tuple[KeypointRepair, LiftingStage]:
+) -> tuple[KeypointRepair, FrameByFrame | OverTime]:
     """What repairs keypoints as suits a lifter, and what lifts them.
 
     Args:

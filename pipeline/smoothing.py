@@ -87,6 +87,6 @@ def smooth(values: FloatArray, fps: float, method: Smoothing) -> FloatArray:
         return values
     result = values.copy()
     present = np.isfinite(values.reshape(len(values), -1)).all(-1)
-    for start, stop in present_runs(present):
+    for start, stop in present_runs(np.asarray(present)):
         result[start:stop] = _FILTERS[method](values[start:stop], fps)
     return result

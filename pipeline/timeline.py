@@ -44,20 +44,20 @@ def steadied(poses: FloatArray, fps: float, smoothing: Smoothing, repair: bool) 
     return smooth(poses, fps, smoothing)
 
 
-def credible(person: Sequence[Lifted | None], needed: int) -> list[int]:
-    """Indices of the frames in which a person was seen, and not just for a moment.
+def credible(person: Sequence[Lifted | None], needed: int) -> list[Lifted | None]:
+    """A person's frames without those in which they were seen just for a moment.
 
     Args:
-        person: their frames.
+        person: their frames; None where unseen.
         needed: how often the detector must have seen them from when they appear to when they are
             lost.
     """
     there = np.flatnonzero([lifted is not None for lifted in person])
-    detected = np.array([lifted is not None and lifted.observation.seen for lifted in person])
-    kept: list[int] = []
+    kept: list[Lifted | None] = [None] * len(person)
     for run in np.split(there, np.flatnonzero(np.diff(there) > LOST_FRAMES + 1) + 1):
-        if detected[run].sum() >= needed:
-            kept.extend(run.tolist())
+        stretch = [person[index] for index in run]
+        if sum(lifted is not None and lifted.observation.seen for lifted in stretch) >= needed:
+            kept[run[0] : run[-1] + 1] = person[run[0] : run[-1] + 1]
     return kept
 
 
@@ -129,21 +129,18 @@ class Timeline:
             self.gravity.follow(CHUNK / self._fps)
         people = self._window.people()
         self._known = {track_id: self._known.get(track_id, _Known()) for track_id in people}
+        sure = {track_id: credible(person, needed) for track_id, person in people.items()}
         return {
-            track_id: self._world(person, present, self._known[track_id])
-            for track_id, person in people.items()
-            if (present := credible(person, needed))
+            track_id: self._world(person, self._known[track_id])
+            for track_id, person in sure.items()
+            if any(person)
         }
 
-    def _world(
-        self, person: Sequence[Lifted | None], present: list[int], known: _Known
-    ) -> FloatArray:
-        """World poses of a person in the window; NaN where not ``present``."""
-        keypoints = stacked([lifted and lifted.observation.keypoints for lifted in person])[present]
-        camera = stacked([lifted and lifted.steady for lifted in person])
-        unsure = np.ones(len(person), bool)
-        unsure[present] = False
-        camera[unsure] = np.nan
+    def _world(self, person: Sequence[Lifted | None], known: _Known) -> FloatArray:
+        """World poses of a person in the window; NaN where unseen."""
+        present = [index for index, lifted in enumerate(person) if lifted is not None]
+        camera = stacked([None if lifted is None else lifted.steady for lifted in person])
+        keypoints = np.stack([lifted.observation.keypoints for lifted in person if lifted])
         poses = steadied(camera, self._fps, self._smoothing, self._repair)
         if self._constant_bones:
             if known.lengths is None:

@@ -113,6 +113,20 @@ def test_who_is_known_is_not_added_again():
     assert len(following) == 2
 
 
+def test_people_keep_their_numbers_and_nobody_else_gets_them():
+    following = Following()
+    person, other = standing_at(200, 300, 100), standing_at(600, 300, 150)
+    following.found(box_around(person)[None], 0.0)
+    assert following.person_ids == [1]
+    following.found(np.stack((box_around(person), box_around(other))), 0.1)
+    assert following.person_ids == [2, 1]  # the larger one is first
+
+    look(following, [0.1, 0.2, 0.5], lambda _: [other])
+    assert following.person_ids == [2]
+    following.found(box_around(person)[None], 0.6)
+    assert following.person_ids == [2, 3]
+
+
 def test_two_boxes_that_slid_onto_one_person_become_one():
     following = Following()
     one, other = standing_at(200, 300, 100), standing_at(280, 300, 100)
