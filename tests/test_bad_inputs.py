@@ -10,8 +10,11 @@ from fakes import FakeDetector, standing_at
 from media import decode, ffmpeg, packets
 
 from gridpose.pipeline import VideoOptions, run_video
+from gridpose.visualize import Look
 
 WRONG_USAGE, BAD_INPUT, MISSING = 2, 3, 4
+SMALL = Look(resolution=(320, 120))
+"""What is drawn quickly."""
 
 
 @pytest.fixture
@@ -301,7 +304,9 @@ def test_a_video_damaged_near_its_end_is_used_as_far_as_it_goes(
     source = damaged(make_video, tmp_path, suffix)
     detector = FakeDetector(lambda index: [standing_at(80, 50, 40)])
     result = run_video(
-        source, out / "out.mp4", VideoOptions(detector=detector, lifter=lifter, audio=False)
+        source,
+        out / "out.mp4",
+        VideoOptions(detector=detector, lifter=lifter, audio=False, look=SMALL),
     )
     (warning,) = result.warnings
     assert str(source) in warning
@@ -326,7 +331,7 @@ def test_a_video_without_its_end_is_used_as_far_as_it_goes(make_video, tmp_path,
     source = make_video(tmp_path / "cut.mkv", frames=60, size=(160, 120))
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
     result = run_video(
-        source, out / "out.mp4", VideoOptions(detector=FakeDetector(), lifter=lifter)
+        source, out / "out.mp4", VideoOptions(detector=FakeDetector(), lifter=lifter, look=SMALL)
     )
     assert 20 < result.frames < 60
     assert any("damaged" in warning for warning in result.warnings)

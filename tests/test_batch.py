@@ -267,7 +267,7 @@ def test_dry_run_changes_nothing(folder, tmp_path, invoke):
     st.sampled_from(("pending", "running", "done", "failed", "skipped")),
     st.text(max_size=20),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_entries_come_back(tmp_path_factory, name, state, message):
     file = tmp_path_factory.mktemp("journal") / "j.sqlite3"
     path = os.fsdecode(name)

@@ -169,7 +169,7 @@ def run_task(task: Task, options: VideoOptions, timeout: float) -> Outcome:
 
         def on_start(duration: float | None) -> None:
             if duration is not None:
-                alarm = threading.Timer(GRACE_SECONDS + timeout * duration, _give_up)
+                alarm = threading.Timer(GRACE_SECONDS + timeout * duration, _end_process)
                 alarm.daemon = True
                 alarm.start()
                 alarms.callback(alarm.cancel)
@@ -184,6 +184,6 @@ def _models(options: VideoOptions) -> Models:
     return models
 
 
-def _give_up() -> None:
+def _end_process() -> None:
     end_descendants(os.getpid())
     os._exit(1)

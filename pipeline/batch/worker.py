@@ -16,8 +16,8 @@ from gridpose.pipeline.job import Progress
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.options import VideoOptions
 
-_TELL_SECONDS: Final = 0.5
-_WATCH_SECONDS: Final = 1.0
+_PROGRESS_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 1.0
 
 
 class Message(NamedTuple):
@@ -42,7 +42,9 @@ def main(connection: Connection, options: VideoOptions, threads: int) -> None:
     """
     # Ctrl-C reaches the whole terminal; the parent says what becomes of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="watch").start()
+    threading.Thread(
+        target=_end_with_parent, args=(os.getppid(),), daemon=True, name="watch"
+    ).start()
     limit_threads(threads)
     told = 0.0
 
@@ -51,7 +53,7 @@ def main(connection: Connection, options: VideoOptions, threads: int) -> None:
 
     def on_progress(progress: Progress) -> None:
         nonlocal told
-        if time.monotonic() - told >= _TELL_SECONDS:
+        if time.monotonic() - told >= _PROGRESS_SECONDS:
             told = time.monotonic()
             connection.send(Message("progress", progress=progress))
 
@@ -75,9 +77,9 @@ def _next_task(connection: Connection) -> Task | None:
     return task
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent(parent: int) -> None:
     """End this process, and what it started, when the parent has ended, however it did."""
     while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
+        time.sleep(_POLL_SECONDS)
     end_descendants(os.getpid())
     os._exit(1)

@@ -72,7 +72,7 @@ def batch_command(
     summary = result.summary()
     summary["warnings"] = [as_options(text) for text in summary["warnings"]]
     for failed in summary["failed"]:
-        failed["message"] = as_options(failed["message"] or "")
+        failed["message"] = failed["message"] and as_options(failed["message"])
     states = ", ".join(f"{count} {state}" for state, count in sorted(result.states.items()))
     text = f"{len(result.entries)} videos: {states or 'none'}; {result.done_now} done now, "
     files = "".join(f"\n  {file}" for file in result.reports)
