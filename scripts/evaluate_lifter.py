@@ -282,58 +282,47 @@ def main(
         Smoothing, typer.Option(help="of sequences, as gridpose video has it")
     ] = "savgol",
 ) -> None:
-    if is_temporal(bench):
-        try:
-            named = load_lifter(lifter)
-            errors = evaluate_sequences(bench, named, repair, smoothing)
-        except GridposeError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(error.exit_code) from error
-        figures = {name: asdict(each) for name, each in errors.items()}
-        head = {"benchmark": bench.name, "lifter": named.name}
-        print(json.dumps({**head, **figures}) if as_json else describe_sequences(errors))
-        return
     try:
+        loaded = load_lifter(lifter)
+        if is_temporal(bench):
+            errors = evaluate_sequences(bench, loaded, repair, smoothing)
+            figures = {name: asdict(each) for name, each in errors.items()}
+            head = {"benchmark": bench.name, "lifter": loaded.name}
+            print(json.dumps({**head, **figures}) if as_json else describe_sequences(errors))
+            return
         benchmark = read_benchmark(bench)
         families = benchmark.families(None if actions is None else read_actions(actions))
-        loaded = load_lifter(lifter)
         result = measure(loaded, benchmark, families, flip_test=flip_test, true_fov=true_fov)
+        conditions = (
+            f"flip test {'on' if flip_test else 'off'}, "
+            f"{'true' if true_fov else 'assumed'} field of view"
+        )
+        if sheet is not None:
+            count = min(worst, len(benchmark))
+            title = (
+                f"{bench.name}: the {count} worst of {len(benchmark)} poses, {worst_of.value} 2D"
+                f" (lifter {loaded.name}, {conditions})"
+            )
+            measurement: Measurement = getattr(result, worst_of.value)
+            try:
+                save(draw_worst(benchmark, measurement, worst_of, count, title), sheet, dpi=110)
+            except (OSError, ValueError) as error:
+                raise MissingError(f"{sheet}: cannot be written ({error})") from error
     except GridposeError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from error
-    measurement: Measurement = getattr(result, worst_of.value)
-    conditions = ", ".join(
-        (
-            f"flip test {'on' if flip_test else 'off'}",
-            "true field of view" if true_fov else "assumed field of view",
-        )
-    )
-    if sheet is not None:
-        count = min(worst, len(benchmark))
-        title = (
-            f"{bench.name}: the {count} worst of {len(benchmark)} poses, {worst_of.value} 2D"
-            f" (lifter {loaded.name}, {conditions})"
-        )
-        try:
-            save(draw_worst(benchmark, measurement, worst_of, count, title), sheet, dpi=110)
-        except (OSError, ValueError) as error:
-            typer.echo(f"{sheet}: cannot be written ({error})", err=True)
-            raise typer.Exit(MissingError.exit_code) from error
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "benchmark": bench.name,
-                    "lifter": loaded.name,
-                    "weights_sha256": loaded.weights_sha256,
-                    "flip_test": flip_test,
-                    "true_fov": true_fov,
-                    "unit": "mm",
-                    "exact": result.exact.to_dict(),
-                    "noisy": result.noisy.to_dict(),
-                }
-            )
-        )
+        values = {
+            "benchmark": bench.name,
+            "lifter": loaded.name,
+            "weights_sha256": loaded.weights_sha256,
+            "flip_test": flip_test,
+            "true_fov": true_fov,
+            "unit": "mm",
+            "exact": result.exact.to_dict(),
+            "noisy": result.noisy.to_dict(),
+        }
+        print(json.dumps(values))
         return
     print(f"{bench.name}, lifter {loaded.name}, {conditions}; mm, hip at the origin\n")
     print(describe(result))

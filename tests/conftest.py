@@ -9,11 +9,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(variable, "1")
 os.environ.setdefault("TERMINAL_WIDTH", "300")
 
+import hypothesis
 import media
 import pytest
 from fakes import FakeDetector
 
 from gridpose.core import MissingError
+
+# On a busy machine any example may take long.
+hypothesis.settings.register_profile("gridpose", deadline=None)
+hypothesis.settings.load_profile("gridpose")
 
 
 @pytest.fixture(scope="session", autouse=True)

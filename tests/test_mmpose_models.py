@@ -26,9 +26,9 @@ IMPORTED_BY = {
 
 # Every import is tried in a fork of a process that has imported what takes longest.
 IMPORTS_WITHOUT_EACH = """
-import importlib, json, os, sys, warnings
+import importlib, importlib.util, json, os, sys, warnings
 import cv2, mmengine, scipy.optimize, torch
-from gridpose.detectors.mmpose_models import STAND_INS, stand_ins
+from gridpose.detectors.mmpose_models import STAND_INS, import_mmpose, stand_ins
 warnings.simplefilter("ignore")
 
 def attempt(left_out, module):
@@ -39,49 +39,42 @@ def attempt(left_out, module):
             return f"fails: {error.name}"
         return "works"
 
+def remaining():
+    import_mmpose("mmpose.apis")
+    left = [one.module for one in STAND_INS if one.module in sys.modules]
+    return [m for m in left if not importlib.util.find_spec(m.partition(".")[0]) or m == "mmcv.ops"]
+
+def in_fork(*label, call):
+    if os.fork() == 0:
+        print(*label, call(), flush=True)
+        os._exit(0)
+    os.wait()
+
+in_fork("what", "remains", call=remaining)
 imported_by = json.loads(sys.argv[1])
 names = [("none", module) for module in sorted(set(imported_by.values()))]
 for left_out, module in names + list(imported_by.items()):
-    if os.fork() == 0:
-        print(left_out, module, attempt(left_out, module), flush=True)
-        os._exit(0)
-    os.wait()
+    in_fork(left_out, module, call=lambda: attempt(left_out, module))
 """
-
-
-def run_python(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()
 
 
 @needs_mmpose
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_each_stand_in_is_needed_by_the_import_it_names():
-    told = {
-        tuple(line.split(" ", 2)[:2]): line.split(" ", 2)[2]
-        for line in run_python(IMPORTS_WITHOUT_EACH, json.dumps(IMPORTED_BY))
-    }
+def test_each_stand_in_is_needed_by_the_import_it_names_and_none_remains():
+    code = [sys.executable, "-c", IMPORTS_WITHOUT_EACH, json.dumps(IMPORTED_BY)]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = {}
+    for line in done.stdout.splitlines():
+        left_out, module, outcome = line.split(" ", 2)
+        told[left_out, module] = outcome
+    assert told["what", "remains"] == "[]"
     for stand_in in STAND_INS:
         assert told["none", IMPORTED_BY[stand_in.module]] == "works"
         package = stand_in.real.partition(".")[0]
         if importlib.util.find_spec(package) is None or "_ext" in stand_in.real:
             lacking = told[stand_in.module, IMPORTED_BY[stand_in.module]]
             assert lacking.startswith(f"fails: {package}"), stand_in
-
-
-@needs_mmpose
-def test_nothing_stands_in_after_the_import():
-    code = (
-        "from gridpose.detectors.mmpose_models import STAND_INS, import_mmpose\n"
-        "import sys; import_mmpose('mmpose.apis')\n"
-        "from importlib.util import find_spec\n"
-        "left = [s.module for s in STAND_INS if s.module in sys.modules]\n"
-        "print([m for m in left if not find_spec(m.partition('.')[0]) or m == 'mmcv.ops'])"
-    )
-    assert run_python(code)[-1] == "[]"
 
 
 def test_packages_that_are_there_are_used(monkeypatch):
