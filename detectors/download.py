@@ -226,8 +226,7 @@ class _Fetch:
             raise _UselessError(f"has {total} bytes where {self._size} are expected")
         limit = total or self._size or _LARGEST
         present = start
-        with self._part.open("r+b" if start else "wb") as stream:
-            stream.seek(start)
+        with self._part.open("ab" if start else "wb") as stream:
             for block in response.iter_content(_BLOCK):
                 present += len(block)
                 if present > limit:

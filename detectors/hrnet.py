@@ -51,7 +51,7 @@ def load_hrnet(
     if find_spec("mmpose") is None:
         raise MissingError(f"the HRNet detector needs mmpose; {INSTALL}")
     lack = why_torch(options.engine_cpu) if chosen.type == "cpu" else ""
-    by_torch = chosen.type != "cpu" or bool(lack)
+    by_openvino = chosen.type == "cpu" and not lack
     file, config_name = _find_weights(options)
     weights = read_pose_weights(file)
     config, notices = _find_config(options.config or config_name, weights)
@@ -68,10 +68,10 @@ def load_hrnet(
         precision=resolve_precision(precision),
         flip_test=options.flip_test,
         batch_size=_BATCH[chosen.type],
-        compiled=options.compiled and by_torch,
+        compiled=options.compiled and not by_openvino,
     )
     where = f"{chosen} (torch: {lack})" if lack else str(chosen)
-    if not by_torch:
+    if by_openvino:
         ran = on_openvino(network, weights.sha256, precision)
         network, where = ran.network, f"{chosen} ({ran.how})"
         notices += ran.notices

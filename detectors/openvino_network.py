@@ -55,13 +55,10 @@ class OpenVINONetwork:
     Args:
         converted: the network.
         precision: of products.
-        threads: how many it may use; None for the engine to choose.
     """
 
-    def __init__(
-        self, converted: Converted, precision: EnginePrecision, threads: int | None = None
-    ) -> None:
-        self._engine = Engine(converted.model, precision=precision, threads=threads)
+    def __init__(self, converted: Converted, precision: EnginePrecision) -> None:
+        self._engine = Engine(converted.model, precision=precision)
         self._structure = converted.structure
 
     def __call__(self, crops: Tensor) -> Any:

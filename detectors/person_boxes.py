@@ -80,15 +80,13 @@ def overlaps(first: AnyArray, second: AnyArray) -> tuple[DoubleArray, DoubleArra
 
 
 def non_maximum_suppression(
-    boxes: FloatArray, scores: FloatArray, max_iou: float, max_contained: float = np.inf
+    boxes: FloatArray, scores: FloatArray, max_iou: float
 ) -> NDArray[np.int64]:
     """Indices of the boxes (N, 4) to keep, best score first.
 
-    Greedy: a box goes when a better one that stays overlaps it by ``max_iou`` or more, or by
-    ``max_contained`` or more of the smaller area.
+    Greedy: a box goes when a better one that stays overlaps it by ``max_iou`` or more.
     """
-    iou, contained = overlaps(boxes, boxes)
-    rivals = (iou >= max_iou) | (contained >= max_contained)
+    rivals = overlaps(boxes, boxes)[0] >= max_iou
     kept: list[int] = []
     for index in np.argsort(-np.asarray(scores), kind="stable").tolist():
         if not rivals[index, kept].any():

@@ -1,5 +1,6 @@
 import copy
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -125,6 +126,8 @@ def test_of_several_stages_the_last_counts():
     config = read_config(packaged_config("td-hm_cpm_8xb64-210e_coco-256x192"))
     for part in ("backbone", "head"):
         config.model[part]["num_stages"] = 2
+    config.model["head"]["decoder"].update(input_size=(96, 128), heatmap_size=(12, 16))
+    config = replace(config, input_size=(96, 128))
 
     px, score = compare(config, random_model(config), [blurred_noise(0)], flip_test=True)
 
