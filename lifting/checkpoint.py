@@ -105,7 +105,7 @@ def write_tensors(
     file.write_bytes(save(stored, metadata))
 
 
-def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata of a safetensors file; floating-point tensors become float32.
 
     Raises:
