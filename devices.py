@@ -32,11 +32,11 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device {name}: use auto, cpu, cuda or cuda:N") from error
+        raise UsageError(f"`device={name}`: use auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: use auto, cpu, cuda or cuda:N")
+        raise UsageError(f"`device={name}`: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise MissingError(f"--device {name}: this machine has {count} usable CUDA devices")
+            raise MissingError(f"`device={name}`: this machine has {count} usable CUDA devices")
     return device

@@ -37,7 +37,8 @@ INSTALL: Final = "pip install openvino"
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
 _MOST_STREAMS: Final = 8
 _TELEMETRY: Final = "openvino_telemetry"
-_FOLDER: Final = "openvino"
+OPENVINO_FOLDER: Final = "openvino"
+"""In the cache folder: what OpenVINO made of networks."""
 _DIGEST: Final = 64
 """Characters at the beginning of a kept network: the SHA-256 of the rest."""
 
@@ -136,7 +137,7 @@ def _kept_at(network: Path, how: object) -> Path | None:
     """Where a network compiled like this is kept; None where nothing can be."""
     with suppress(GridposeError, OSError):
         key = [version("openvino"), processor(), file_sha256(network), how]
-        folder = cache_dir() / _FOLDER
+        folder = cache_dir() / OPENVINO_FOLDER
         folder.mkdir(exist_ok=True)
         return folder / f"{sha256(json.dumps(key).encode())[:32]}.blob"
     return None

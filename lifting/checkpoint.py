@@ -7,14 +7,15 @@ temperature), ``normalisation``, ``fov_degrees``, ``joints``, ``training``, ``me
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from gridpose.core import InputError, MissingError, UsageError
 from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
@@ -41,19 +42,32 @@ class Checkpoint:
         Raises:
             ValueError: the weights do not fit the architecture.
         """
-        # Shapes are compared on a network without memory: a file may claim any size.
-        try:
-            with torch.device("meta"):
-                expected = build_network(self.network).state_dict()
-        except RuntimeError as error:
-            raise ValueError(f"{self.network.hidden} channels are too many") from error
-        check_state(self.state, expected)
-        network = build_network(self.network)
-        network.load_state_dict(self.state)
-        return network.eval()
+        return network_of(lambda: build_network(self.network), self.state, self.network.hidden)
 
 
-def check_state(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def network_of(make: Callable[[], Network], state: dict[str, Tensor], channels: int) -> Network:
+    """What ``make`` makes, in eval mode, with these weights.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    # Shapes are compared on a network without memory: a file may claim any size.
+    try:
+        with torch.device("meta"):
+            expected = make().state_dict()
+    except RuntimeError as error:
+        raise ValueError(f"{channels} channels are too many") from error
+    _check_state(state, expected)
+    with torch.inference_mode(False):
+        network = make()
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _check_state(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Raises: ValueError: names, shapes or kinds of tensors are others than expected."""
     for name in {**expected, **state}:
         if name not in state or name not in expected:
@@ -76,12 +90,37 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path, dtype: torch.dtype = tor
         "training": json.dumps(checkpoint.training),
         "metrics": json.dumps(checkpoint.metrics),
     }
-    state = {
+    write_tensors(file, checkpoint.state, metadata, dtype)
+
+
+def write_tensors(
+    file: Path, state: dict[str, Tensor], metadata: dict[str, str], dtype: torch.dtype
+) -> None:
+    """Write a safetensors file; floating-point tensors are stored as ``dtype``."""
+    stored = {
         name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
-        for name, value in checkpoint.state.items()
+        for name, value in state.items()
     }
     # Not save_file, whose files only their owner may read, whatever the umask.
-    file.write_bytes(save(state, metadata))
+    file.write_bytes(save(stored, metadata))
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a safetensors file; floating-point tensors become float32.
+
+    Raises:
+        MissingError: there is no such file.
+        InputError: it is no safetensors file.
+    """
+    if not file.is_file():
+        raise MissingError(f"{file}: no such lifter weights")
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            metadata = stored.metadata() or {}
+            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: not a safetensors file ({error})") from error
+    return {n: v.float() if v.is_floating_point() else v for n, v in state.items()}, metadata
 
 
 def architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
@@ -131,14 +170,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         MissingError: there is no such file.
         InputError: it is not a gridpose lifter checkpoint.
     """
-    if not file.is_file():
-        raise MissingError(f"{file}: no such lifter weights")
-    try:
-        with safe_open(file, framework="pt", device="cpu") as stored:
-            metadata = stored.metadata() or {}
-            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{file}: not a safetensors file ({error})") from error
+    state, metadata = read_tensors(file)
     if metadata.get("format") != FORMAT:
         raise InputError(f"{file}: not a gridpose lifter (no {FORMAT} metadata)")
     if metadata.get("joints") != _JOINTS:
@@ -147,7 +179,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         return checked(
             Checkpoint(
                 network=architecture(json.loads(metadata["network"]), len(state)),
-                state={k: v.float() if v.is_floating_point() else v for k, v in state.items()},
+                state=state,
                 normalisation=metadata["normalisation"],
                 fov_degrees=float(metadata["fov_degrees"]),
                 training=dict(json.loads(metadata["training"])),

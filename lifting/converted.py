@@ -15,13 +15,12 @@ from numpy.typing import ArrayLike
 
 from gridpose.core import FloatArray, GridposeError, MissingError
 from gridpose.lifting.sequences import lift_keypoints
-from gridpose.lifting.shipped import SHIPPED, shipped_weights, weights_sha256
-from gridpose.openvino_engine import is_installed, openvino_core
+from gridpose.lifting.shipped import SHIPPED, shipped_sha256
+from gridpose.openvino_engine import OPENVINO_FOLDER, is_installed, openvino_core
 from gridpose.storage import cache_dir, file_sha256, sha256
 
 _FORMAT: Final = 2
 """To be raised when what is converted changes, though weights do not."""
-_FOLDER: Final = "openvino"
 NETWORK, WEIGHTS, ABOUT = "windows.xml", "windows.bin", "about.json"
 
 
@@ -95,14 +94,13 @@ def folder_for(weights: str) -> Path:
         key = [_FORMAT, version("openvino"), weights]
     except PackageNotFoundError as error:
         raise MissingError("OpenVINO is not installed") from error
-    return cache_dir() / _FOLDER / f"lifter-{sha256(json.dumps(key).encode())[:32]}"
+    return cache_dir() / OPENVINO_FOLDER / f"lifter-{sha256(json.dumps(key).encode())[:32]}"
 
 
 def is_converted() -> bool:
     """Whether the default lifter has been converted, as far as one can see without loading it."""
     try:
-        with shipped_weights(SHIPPED) as files:
-            return (folder_for(weights_sha256(files)) / ABOUT).is_file()
+        return (folder_for(shipped_sha256(SHIPPED)) / ABOUT).is_file()
     except (OSError, GridposeError):
         return False
 
@@ -112,8 +110,7 @@ def load_converted() -> ConvertedLifter | None:
     if not is_installed():
         return None
     try:
-        with shipped_weights(SHIPPED) as files:
-            weights = weights_sha256(files)
+        weights = shipped_sha256(SHIPPED)
         folder = folder_for(weights)
         about = json.loads((folder / ABOUT).read_text())
         if any(file_sha256(folder / name) != about["sha256"][name] for name in (NETWORK, WEIGHTS)):

@@ -108,7 +108,8 @@ class Fusable(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fusable:
         self.fused = None
-        return super()._apply(fn, recurse)
+        moved: Fusable = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved
 
 
 class GridAttention(nn.Module):
@@ -224,7 +225,7 @@ class GridConv(Fusable, ABC):
         else:
             values = attention.index_select(1, self.get_buffer(f"attention{number}"))
             takes = values[:, :, None] * picks.to(values.dtype)
-        return takes.unflatten(1, sources.shape)
+        return takes.view(takes.shape[0], *sources.shape, x.shape[1])
 
     def _kernels(self) -> list[Tensor]:
         """The weights for each part of what is read: (C_out, T * C_in)."""

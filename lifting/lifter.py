@@ -24,8 +24,9 @@ from gridpose.lifting.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
 from gridpose.lifting.published import read_published
 from gridpose.lifting.sequences import lift_keypoints, seen_joints
-from gridpose.lifting.shipped import SHIPPED, shipped_weights, weights_sha256
+from gridpose.lifting.shipped import SHIPPED, shipped_sha256, shipped_weights
 from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, is_temporal, read_temporal
+from gridpose.storage import file_sha256
 
 _PARALLEL_BATCH = 256
 
@@ -58,7 +59,7 @@ class Lifter:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         if precision != "fp32" and self.device.type == "cpu":
             # Emulated half precision is many times slower on most CPUs.
-            raise UsageError(f"--precision {precision} needs a GPU; use fp32 on the CPU")
+            raise UsageError(f"`precision={precision}` needs a GPU; use fp32 on the CPU")
         products = AUTOCAST.get(precision, torch.float32)
         self.network = checkpoint.build().to(self.device)
         self.network.fuse(products)
@@ -363,7 +364,7 @@ def load_lifter(
             )
         if len(files) > 1:
             temporal = read_temporal(files[1])
-        digest = weights_sha256(files)
+        digest = shipped_sha256(str(name_or_file)) if shipped else file_sha256(file)
     network = checkpoint.network
     for name, wanted, found in (
         ("lifting model", kind, network.kind),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,8 @@ def shipped_weights(name: str) -> Iterator[list[Path]]:
         yield [stack.enter_context(as_file(folder / file)) for file in _WEIGHTS.get(name, ())]
 
 
-def weights_sha256(weights: list[Path]) -> str:
-    """Of all files, one after the other."""
-    return sha256(b"".join(file.read_bytes() for file in weights))
+@cache
+def shipped_sha256(name: str) -> str:
+    """SHA-256 of a shipped lifter's files, one after the other."""
+    with shipped_weights(name) as weights:
+        return sha256(b"".join(file.read_bytes() for file in weights))

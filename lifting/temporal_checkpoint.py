@@ -13,11 +13,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from gridpose.core import InputError, MissingError, UsageError
-from gridpose.lifting.checkpoint import Checkpoint, architecture, check_state, checked
+from gridpose.core import InputError, UsageError
+from gridpose.lifting.checkpoint import (
+    Checkpoint,
+    architecture,
+    checked,
+    network_of,
+    read_tensors,
+    write_tensors,
+)
 from gridpose.lifting.temporal import TemporalConfig, TemporalNetwork
 
 FORMAT = "gridpose-temporal-1"
@@ -44,17 +50,7 @@ class TemporalCheckpoint:
         blocks = len(self.network.before) + len(self.network.after)
         if blocks >= len(self.state):
             raise ValueError(f"{blocks} blocks in {len(self.state)} tensors")
-        # Shapes are compared on a network without memory: a file may claim any size.
-        try:
-            with torch.device("meta"):
-                expected = TemporalNetwork(self.network).state_dict()
-        except RuntimeError as error:
-            raise ValueError(f"{self.network.hidden} channels are too many") from error
-        check_state(self.state, expected)
-        with torch.inference_mode(False):
-            network = TemporalNetwork(self.network)
-        network.load_state_dict(self.state)
-        return network.eval()
+        return network_of(lambda: TemporalNetwork(self.network), self.state, self.network.hidden)
 
 
 def save_temporal(
@@ -79,11 +75,7 @@ def save_temporal(
             }
         )
         state |= {_FRAMES + name: value for name, value in frames.state.items()}
-    stored = {
-        name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
-        for name, value in state.items()
-    }
-    file.write_bytes(save(stored, metadata))
+    write_tensors(file, state, metadata, dtype)
 
 
 def is_temporal(file: Path) -> bool:
@@ -106,20 +98,12 @@ def read_temporal(file: Path) -> TemporalCheckpoint:
         MissingError: there is no such file.
         InputError: it is not a temporal network's checkpoint.
     """
-    if not file.is_file():
-        raise MissingError(f"{file}: no such lifter weights")
-    try:
-        with safe_open(file, framework="pt", device="cpu") as stored:
-            metadata = stored.metadata() or {}
-            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{file}: not a safetensors file ({error})") from error
+    state, metadata = read_tensors(file)
     if metadata.get("format") != FORMAT:
         raise InputError(f"{file}: not a temporal lifter (no {FORMAT} metadata)")
     if not all(value.isfinite().all() for value in state.values()):
         raise InputError(f"{file}: has values that are no numbers")
     try:
-        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         own = {name: value for name, value in state.items() if not name.startswith(_FRAMES)}
         return TemporalCheckpoint(
             TemporalConfig.from_dict(json.loads(metadata["network"])),

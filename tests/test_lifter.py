@@ -248,7 +248,7 @@ def test_a_gpu_that_is_not_there_is_missing(
     monkeypatch: pytest.MonkeyPatch, name: str, count: int
 ) -> None:
     pretend_gpus(monkeypatch, count)
-    with pytest.raises(MissingError, match=f"--device {name}: this machine has {count}") as caught:
+    with pytest.raises(MissingError, match=f"`device={name}`: this machine has {count}") as caught:
         resolve_device(name)
     assert caught.value.exit_code == 4
     with pytest.raises(MissingError):

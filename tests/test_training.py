@@ -268,7 +268,7 @@ def test_full_precision_does_not_use_autocast(options, monkeypatch):
     [
         ({"precision": "bf16"}, UsageError, "`precision` bf16"),
         ({"precision": "fp16"}, UsageError, "`precision` fp16"),
-        ({"device": "tpu"}, UsageError, "tpu"),
+        ({"device": "tpu"}, UsageError, "`device=tpu`"),
         ({"lr": 0.0}, UsageError, "`lr` 0"),
         ({"lr": float("nan")}, UsageError, "`lr` nan"),
         ({"lr": float("inf")}, UsageError, "`lr` inf"),
@@ -292,7 +292,7 @@ def test_impossible_options(options, changes, error, words):
 def test_no_cuda(options):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(MissingError, match="cuda"):
+    with pytest.raises(MissingError, match="`device=cuda"):
         train(replace(options, device="cuda"))
 
 
