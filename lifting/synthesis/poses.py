@@ -16,6 +16,7 @@ from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.normalise import view_rotation
 from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, tilt
 from gridpose.lifting.synthesis.detector_errors import DetectorErrors, ErrorModel
+from gridpose.lifting.synthesis.keypoint_errors import RandomDraws
 from gridpose.lifting.synthesis.motion_capture import PoseBank
 from gridpose.lifting.synthesis.recombination import RecombinationOptions, Recombiner
 
@@ -51,26 +52,22 @@ class SyntheticBatch:
     focal_px: Tensor
 
 
-class Synthesiser:
+class Synthesiser(RandomDraws):
     """Draws batches of 2D and 3D poses from a :class:`PoseBank`."""
 
     def __init__(self, bank: PoseBank, options: SynthesisOptions, seed: int) -> None:
         self.bank = bank
         self.options = options
-        self.device = bank.directions.device
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        super().__init__(torch.Generator(bank.directions.device).manual_seed(seed))
         self._errors = ErrorModel(options.errors, self.generator)
         self._recombiner = Recombiner(bank.directions, bank.foreign_arms)
 
-    def _uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=self.generator, device=self.device)
-
-    def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, device=self.device)
+    def _between(self, count: int, low: float, high: float) -> Tensor:
+        return low + (high - low) * self.uniform(count)
 
     def lengths(self, count: int) -> Tensor:
         """Bone lengths ``(count, 17)`` in metres of bodies of the mean size."""
-        variation = self._normal(count, NUM_JOINTS)
+        variation = self.normal(count, NUM_JOINTS)
         variation = (variation + variation[:, list(MIRRORED)]) / math.sqrt(2)  # sides are alike
         lengths = variation.new_tensor(BONE_LENGTHS) * (
             1 + self.options.proportion_sigma * variation.clamp(-3, 3)
@@ -82,7 +79,7 @@ class Synthesiser:
         """Bone directions ``(count, 17, 3)`` of recombined poses, z up."""
         drawn = self.bank.draw((1 + _DONORS) * count, self.generator)
         # The second half of the recombiner's poses are the mirror images of the first.
-        drawn = drawn + len(self.bank) * (self._uniform(len(drawn)) < 0.5)
+        drawn = drawn + len(self.bank) * (self.uniform(len(drawn)) < 0.5)
         poses, *donors = drawn.view(1 + _DONORS, count)
         made = self._recombiner.recombine(
             poses, torch.stack(donors), lengths, self.options.recombination, self.generator
@@ -98,9 +95,9 @@ class Synthesiser:
     def views(self, count: int) -> Tensor:
         """World to camera rotations ``(count, 3, 3)``."""
         options = self.options
-        yaw = self._uniform(count, -math.pi, math.pi)
-        elevation = torch.deg2rad(self._uniform(count, *options.elevation))
-        roll = torch.deg2rad(self._normal(count) * options.roll_sigma)
+        yaw = self._between(count, -math.pi, math.pi)
+        elevation = torch.deg2rad(self._between(count, *options.elevation))
+        roll = torch.deg2rad(self.normal(count) * options.roll_sigma)
         # In axes with y down, the world's up is -y.
         to_down = elevation.new_tensor(((1.0, 0, 0), (0, 0, -1), (0, 1, 0)))
         forward = torch.stack(
@@ -117,16 +114,16 @@ class Synthesiser:
             len(_FRAME_SIZES), (count,), generator=self.generator, device=self.device
         )
         size = sizes[choice]
-        fov = torch.deg2rad(self._uniform(count, *self.options.fov))
+        fov = torch.deg2rad(self._between(count, *self.options.fov))
         return size, 0.5 * size[:, 0] / torch.tan(fov / 2)
 
     def roots(self, count: int, size: Tensor, focal: Tensor, nearest: Tensor) -> Tensor:
         """Where hips are, ``(count, 3)`` metres; ``nearest`` (count,) is the least z of a pose."""
         near, far = (math.log(value) for value in self.options.distance)
-        depth = self._uniform(count, near, far).exp()
+        depth = self._between(count, near, far).exp()
         depth = torch.maximum(depth, 0.9 - nearest)
         reach = torch.stack(
-            (self._uniform(count, -0.45, 0.45), self._uniform(count, -0.35, 0.35)), -1
+            (self._between(count, -0.45, 0.45), self._between(count, -0.35, 0.35)), -1
         )
         return torch.cat((reach * size / focal[:, None] * depth[:, None], depth[:, None]), -1)
 

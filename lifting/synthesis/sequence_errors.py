@@ -8,22 +8,19 @@ there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from gridpose.core import JOINT_NAMES, MIRRORED, NUM_JOINTS, PARENTS
-from gridpose.lifting.synthesis.detector_errors import JOINT_OFFSETS
+from gridpose.core import NUM_JOINTS
+from gridpose.lifting.synthesis.keypoint_errors import ARMS, LEGS, KeypointErrors
 
-_LEGS = (1, 2, 3, 4, 5, 6)
-_LIMBS = (*_LEGS, 11, 12, 13, 14, 15, 16)
-_ENDS = (2, 3, 5, 6, 12, 13, 15, 16)
 _PARTS = (
-    _LEGS, (0, *_LEGS), (3, 6), (2, 3, 5, 6), (1, 2, 3), (4, 5, 6), (11, 12, 13), (14, 15, 16),
+    LEGS, (0, *LEGS), (3, 6), (2, 3, 5, 6), (1, 2, 3), (4, 5, 6), (11, 12, 13), (14, 15, 16),
     (12, 13, 15, 16), (9, 10), (13,), (16,), (1, 2, 3, 14, 15, 16), (4, 5, 6, 11, 12, 13),
-    (7, 8, 9, 10, *_LIMBS[6:]),
+    (7, 8, 9, 10, *ARMS),
 )  # fmt: skip
 _PART_SHARES = (4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 
@@ -73,53 +70,22 @@ class Detected:
     valid: Tensor
 
 
-class SequenceErrorModel:
+class SequenceErrorModel(KeypointErrors):
     """Applies :class:`SequenceErrors` to windows."""
 
     def __init__(self, errors: SequenceErrors, generator: torch.Generator) -> None:
+        super().__init__(errors.offsets, errors.along_limb, generator)
         self.errors = errors
-        self.generator = generator
-        self.device = generator.device
-        sizes = [JOINT_OFFSETS[name.replace("left_", "right_")] for name in JOINT_NAMES]
-        across, along = torch.tensor(sizes, device=self.device).unbind(1)
-        self._offsets = torch.stack((across, along, across), dim=1) * errors.offsets
-        left = [name.startswith("left_") for name in JOINT_NAMES]
-        self._left = torch.tensor(left, device=self.device)[:, None]
-        self._mirrored = torch.tensor(MIRRORED, device=self.device)
-        self._ends = torch.tensor(_ENDS, device=self.device)
-        self._end_parents = torch.tensor([PARENTS[joint] for joint in _ENDS], device=self.device)
-        self._sides = torch.zeros(2, NUM_JOINTS, dtype=torch.bool, device=self.device)
-        self._sides[0, list(_LEGS)] = True
-        self._sides[1, list(_LIMBS)] = True
-        self._parts = torch.zeros(len(_PARTS), NUM_JOINTS, dtype=torch.bool, device=self.device)
-        for row, part in enumerate(_PARTS):
-            self._parts[row, list(part)] = True
+        self._sides = _rows((LEGS, (*LEGS, *ARMS))).to(self.device)
+        self._parts = _rows(_PARTS).to(self.device)
         self._part_shares = torch.tensor(_PART_SHARES, dtype=torch.float, device=self.device)
-
-    def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self.generator, device=self.device)
-
-    def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, device=self.device)
 
     def misplace(self, joints: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (B, T, 17, 3), metres in camera axes, where a detector sees them, and which
         windows (B,) have errors at all; :meth:`detect` wants both.
         """
-        batch = len(joints)
-        noisy = self._uniform(batch) >= self.errors.clean
-        up = normalize(joints[:, :, 8] - joints[:, :, 0], dim=-1)
-        across = joints[:, :, 1] - joints[:, :, 4] + joints[:, :, 14] - joints[:, :, 11]
-        right = normalize(across, dim=-1)
-        axes = torch.stack((right, up, torch.linalg.cross(up, right)), dim=2)
-        offset = self._normal(batch, NUM_JOINTS, 3) * self._offsets
-        other = offset[:, self._mirrored] * offset.new_tensor((-1.0, 1.0, 1.0))
-        offset = torch.where(self._left, other, offset) * noisy[:, None, None]
-        moved = joints + offset[:, None] @ axes
-        hip, thorax = moved[:, :, [1, 4]].mean(2), moved[:, :, [11, 14]].mean(2)
-        derived = moved.clone()
-        derived[:, :, 0], derived[:, :, 8], derived[:, :, 7] = hip, thorax, (hip + thorax) / 2
-        use = (self._uniform(batch) < self.errors.derived) & noisy
+        moved, derived, noisy = self._misplaced(joints, self.errors.clean)
+        use = (self.uniform(len(joints)) < self.errors.derived) & noisy
         return torch.where(use[:, None, None, None], derived, moved), noisy
 
     def detect(self, keypoints: Tensor, noisy: Tensor, image_size: Tensor) -> Detected:
@@ -127,20 +93,20 @@ class SequenceErrorModel:
         errors = self.errors
         batch, frames = keypoints.shape[:2]
         extent = (keypoints.amax(2) - keypoints.amin(2)).amax(-1)[..., None, None]
-        level = (errors.noise_spread * self._normal(batch, 1, 1, 1)).clamp(-2, 2).exp()
-        error = errors.noise * self._noise(keypoints) + errors.bias * self._normal(
+        level = (errors.noise_spread * self.normal(batch, 1, 1, 1)).clamp(-2, 2).exp()
+        error = errors.noise * self._lasting_noise(keypoints) + errors.bias * self.normal(
             batch, 1, NUM_JOINTS, 2
         )
-        often = (0.5 * self._normal(batch, 1, 1)).clamp(-2, 2).exp()
+        often = (0.5 * self.normal(batch, 1, 1)).clamp(-2, 2).exp()
         leaps, leaping = self._leaps(often, frames)
         shown = keypoints + extent * (level * error + leaps)
         shown = self._exchange(shown, often)
 
-        confidence = 0.75 + 0.25 * self._uniform(batch, frames, NUM_JOINTS)
-        low = 0.1 + 0.5 * self._uniform(batch, frames, NUM_JOINTS)
+        confidence = 0.75 + 0.25 * self.uniform(batch, frames, NUM_JOINTS)
+        low = 0.1 + 0.5 * self.uniform(batch, frames, NUM_JOINTS)
         confidence = torch.where(leaping, low, confidence)
         shown, confidence, valid = self._hide(shown, confidence, extent, image_size)
-        rated = self._uniform(batch, 1, 1) >= errors.unrated
+        rated = self.uniform(batch, 1, 1) >= errors.unrated
         confidence = torch.where(rated, confidence, 1.0)
         shown = torch.where(noisy[:, None, None, None], shown, keypoints)
         return Detected(shown, confidence, valid & self._found(batch, frames))
@@ -153,13 +119,8 @@ class SequenceErrorModel:
         shown, confidence, valid = self._hide(keypoints, sure, extent, image_size)
         return Detected(shown, confidence, valid & self._found(batch, frames))
 
-    def _noise(self, keypoints: Tensor) -> Tensor:
-        errors, (batch, frames) = self.errors, keypoints.shape[:2]
-        fresh = self._normal(batch, frames, NUM_JOINTS, 2)
-        bones = normalize(keypoints[:, :, self._ends] - keypoints[:, :, self._end_parents], dim=-1)
-        ends = fresh[:, :, self._ends]
-        along = (ends * bones).sum(-1, keepdim=True) * bones
-        fresh[:, :, self._ends] = ends + (errors.along_limb - 1) * along
+    def _lasting_noise(self, keypoints: Tensor) -> Tensor:
+        errors, fresh = self.errors, self._noise(keypoints)
         # What persists fades geometrically, so some frames say all of it.
         kept, renewed = errors.persistence, (1 - errors.persistence**2) ** 0.5
         noise: Tensor = renewed * fresh
@@ -180,24 +141,24 @@ class SequenceErrorModel:
     def _leaps(self, often: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """Offsets (B, T, 17, 2) as shares of the extent, and which of them have low confidence."""
         errors, batch = self.errors, len(often)
-        starts = self._uniform(batch, frames, NUM_JOINTS) < errors.leap * often
-        lengths = (1 + errors.leap_frames * self._uniform(batch, frames, NUM_JOINTS)).long()
+        starts = self.uniform(batch, frames, NUM_JOINTS) < errors.leap * often
+        lengths = (1 + errors.leap_frames * self.uniform(batch, frames, NUM_JOINTS)).long()
         active, back = self._lasting(starts, lengths, errors.leap_frames)
         index = torch.arange(frames, device=self.device)[:, None] - back
-        offset = errors.leap_sigma * self._normal(batch, frames, NUM_JOINTS, 2)
+        offset = errors.leap_sigma * self.normal(batch, frames, NUM_JOINTS, 2)
         offset = offset.gather(1, index[..., None].expand_as(offset)) * active[..., None]
-        told = self._uniform(batch, frames, NUM_JOINTS).gather(1, index) < errors.told
+        told = self.uniform(batch, frames, NUM_JOINTS).gather(1, index) < errors.told
         return offset, active & told
 
     def _exchange(self, keypoints: Tensor, often: Tensor) -> Tensor:
         errors, (batch, frames) = self.errors, keypoints.shape[:2]
         shortest, usual, longest = errors.exchange_frames
-        starts = self._uniform(batch, frames) < errors.exchange * often[..., 0]
-        most = torch.where(self._uniform(batch, frames) < 0.15, longest, usual)
-        lengths = (shortest + (most - shortest + 1) * self._uniform(batch, frames)).long()
+        starts = self.uniform(batch, frames) < errors.exchange * often[..., 0]
+        most = torch.where(self.uniform(batch, frames) < 0.15, longest, usual)
+        lengths = (shortest + (most - shortest + 1) * self.uniform(batch, frames)).long()
         active, back = self._lasting(starts, lengths, longest)
         index = torch.arange(frames, device=self.device) - back
-        legs = self._uniform(batch, frames).gather(1, index) < errors.exchange_legs
+        legs = self.uniform(batch, frames).gather(1, index) < errors.exchange_legs
         joints = self._sides[torch.where(legs, 0, 1)] & active[..., None]
         return torch.where(joints[..., None], keypoints[:, :, self._mirrored], keypoints)
 
@@ -209,30 +170,38 @@ class SequenceErrorModel:
         part = torch.multinomial(
             self._part_shares, batch, replacement=True, generator=self.generator
         )
-        covered = self._uniform(batch, 1) < errors.unseen
+        covered = self.uniform(batch, 1) < errors.unseen
         # Most often all the time; else from a frame on, up to a frame, or in between.
         index = torch.arange(frames, device=self.device)
-        ends = frames * (1.6 * self._uniform(batch, 2, 1) - 0.3)
+        ends = frames * (1.6 * self.uniform(batch, 2, 1) - 0.3)
         while_covered = (index >= ends.amin(1)) & (index <= ends.amax(1))
-        covered = covered & (while_covered | (self._uniform(batch, 1) < 0.6))
+        covered = covered & (while_covered | (self.uniform(batch, 1) < 0.6))
         hidden = self._parts[part][:, None] & covered[..., None]
         size = image_size.to(keypoints)[:, None, None]
         outside = ((keypoints < 0) | (keypoints > size)).any(-1)
-        cut = self._uniform(batch, 1, 1) < 0.7
+        cut = self.uniform(batch, 1, 1) < 0.7
         hidden = hidden | (outside & cut)
-        guess = self._normal(batch, 1, NUM_JOINTS, 2) * 0.12
-        guess = guess + 0.04 * self._normal(batch, frames, NUM_JOINTS, 2)
+        guess = self.normal(batch, 1, NUM_JOINTS, 2) * 0.12
+        guess = guess + 0.04 * self.normal(batch, frames, NUM_JOINTS, 2)
         inside = torch.minimum((keypoints + extent * guess).clamp(min=0), size)
-        guessed = (self._uniform(batch, 1, 1) < errors.guessed) & hidden
+        guessed = (self.uniform(batch, 1, 1) < errors.guessed) & hidden
         keypoints = torch.where(guessed[..., None], inside, keypoints)
-        low = 0.05 + 0.45 * self._uniform(batch, frames, NUM_JOINTS)
+        low = 0.05 + 0.45 * self.uniform(batch, frames, NUM_JOINTS)
         confidence = torch.where(guessed, low, confidence)
         return keypoints, confidence, guessed | ~hidden
 
     def _found(self, batch: int, frames: int) -> Tensor:
         """(B, T, 1) bool, in which frames the person is found."""
         index = torch.arange(frames, device=self.device)
-        start = frames * self._uniform(batch, 1)
-        length = 1 + 10 * self._uniform(batch, 1)
+        start = frames * self.uniform(batch, 1)
+        length = 1 + 10 * self.uniform(batch, 1)
         gap = (index >= start) & (index < start + length)
-        return ~(gap & (self._uniform(batch, 1) < self.errors.gap))[..., None]
+        return ~(gap & (self.uniform(batch, 1) < self.errors.gap))[..., None]
+
+
+def _rows(parts: Sequence[Sequence[int]]) -> Tensor:
+    """(number of parts, 17) bool: which joints are of each part."""
+    rows = torch.zeros(len(parts), NUM_JOINTS, dtype=torch.bool)
+    for row, part in zip(rows, parts, strict=True):
+        row[list(part)] = True
+    return rows

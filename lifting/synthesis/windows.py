@@ -17,6 +17,7 @@ from gridpose.lifting.sequences import WINDOW_FPS
 from gridpose.lifting.synthesis.bone_directions import TiltOptions, assemble, mirror, tilt
 from gridpose.lifting.synthesis.collisions import Collisions
 from gridpose.lifting.synthesis.joint_limits import LIMITED
+from gridpose.lifting.synthesis.keypoint_errors import RandomDraws
 from gridpose.lifting.synthesis.local_frames import ROWS, LocalFrames, rows
 from gridpose.lifting.synthesis.motion_capture import PoseBank, SequenceBank
 from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions
@@ -79,7 +80,7 @@ class SyntheticWindows:
     within: Tensor
 
 
-class SequenceSynthesiser:
+class SequenceSynthesiser(RandomDraws):
     """Draws windows from a :class:`SequenceBank`.
 
     Args:
@@ -94,8 +95,7 @@ class SequenceSynthesiser:
     ) -> None:
         self.bank, self.options = bank, options
         self._frames = Synthesiser(still, options.frames, seed)
-        self.generator = self._frames.generator
-        self.device = self._frames.device
+        super().__init__(self._frames.generator)
         self._errors = SequenceErrorModel(options.errors, self.generator)
         self._local = LocalFrames(bank.poses.directions)
         self._collisions = Collisions(bank.poses.directions)
@@ -107,12 +107,6 @@ class SequenceSynthesiser:
         self._exchange_chance = torch.tensor([chance for _, chance in _EXCHANGES]).to(self.device)
         self._mirrored = torch.tensor(MIRRORED, device=self.device)
 
-    def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self.generator, device=self.device)
-
-    def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, device=self.device)
-
     def windows(self, count: int, frames: int) -> SyntheticWindows:
         """Draw ``count`` windows of ``frames`` frames."""
         options = self.options
@@ -120,7 +114,7 @@ class SequenceSynthesiser:
         centre = self.bank.poses.draw(count, self.generator)
         directions, hips, within = self._motion(centre, frames)
         directions = self._varied(directions, lengths, within, self.bank.poses.foreign_arms[centre])
-        still = self._uniform(count) < options.still
+        still = self.uniform(count) < options.still
         held = self._frames.directions(count, lengths)
         directions = torch.where(still[:, None, None, None], held[:, None], directions)
         hips = torch.where(still[:, None, None], 0.0, hips)
@@ -164,10 +158,10 @@ class SequenceSynthesiser:
         """
         bank, count = self.bank, len(centre)
         low, high = (math.log(value) for value in self.options.speed)
-        speed = (low + (high - low) * self._uniform(count)).exp()
-        speed = torch.where(self._uniform(count) < self.options.as_captured, 1.0, speed)
+        speed = (low + (high - low) * self.uniform(count)).exp()
+        speed = torch.where(self.uniform(count) < self.options.as_captured, 1.0, speed)
         step = (bank.fps[centre] / WINDOW_FPS * speed)[:, None]
-        offset = (frames * self._uniform(count)).long()[:, None]
+        offset = (frames * self.uniform(count)).long()[:, None]
         at = centre[:, None] + (torch.arange(frames, device=self.device) - offset) * step
         first, last = bank.first[centre][:, None], bank.last[centre][:, None]
         within = (at >= first) & (at <= last)
@@ -182,7 +176,7 @@ class SequenceSynthesiser:
         hips = torch.lerp(bank.hips[floor], bank.hips[following], share)
         mean = (hips * within[..., None]).sum(1, keepdim=True) / within.sum(1)[:, None, None]
         hips = hips - mean
-        mirrored = (self._uniform(count) < 0.5)[:, None, None]
+        mirrored = (self.uniform(count) < 0.5)[:, None, None]
         seen = mirror(directions.flatten(0, 1)).view_as(directions)
         directions = torch.where(mirrored[..., None], seen, directions)
         hips = torch.where(mirrored, hips * hips.new_tensor((-1.0, 1.0, 1.0)), hips)
@@ -198,12 +192,12 @@ class SequenceSynthesiser:
         count, frames = directions.shape[:2]
         local, world = self._local.to_local(directions.flatten(0, 1))
         local = local.view(count, frames, *local.shape[1:])
-        turns = self._normal(count, 1, len(LIMITED), 3) * math.radians(self.options.joint_noise)
+        turns = self.normal(count, 1, len(LIMITED), 3) * math.radians(self.options.joint_noise)
         turns[:, :, -1] = turns[:, :, 5]  # the trunk turns as a whole
         varied = local.clone()
         varied[:, :, self._limited] = rotate_a_little(local[:, :, self._limited], turns)
         order = torch.randperm(count, generator=self.generator, device=self.device)
-        drawn = self._uniform(count, len(_EXCHANGES)) < self._exchange_chance
+        drawn = self.uniform(count, len(_EXCHANGES)) < self._exchange_chance
         drawn[:, 0] |= foreign_arms
         drawn[:, :3] &= ~foreign_arms[order][:, None]
         foreign = (drawn[:, :, None] & self._exchange_rows).any(1) & within[order].any(1)[:, None]
@@ -221,10 +215,10 @@ class SequenceSynthesiser:
     def _shortened(self, count: int, frames: int) -> Tensor:
         """(B, T) bool: windows that begin late or end early."""
         index = torch.arange(frames, device=self.device)
-        middle = frames * self._uniform(count, 1)
-        short = self._uniform(count, 2, 1) < self.options.short
-        start = torch.where(short[:, 0], middle * self._uniform(count, 1), -1.0)
-        stop = middle + (frames - middle) * self._uniform(count, 1)
+        middle = frames * self.uniform(count, 1)
+        short = self.uniform(count, 2, 1) < self.options.short
+        start = torch.where(short[:, 0], middle * self.uniform(count, 1), -1.0)
+        stop = middle + (frames - middle) * self.uniform(count, 1)
         stop = torch.where(short[:, 1], stop, float(frames))
         return (index >= start - 0.5) & (index <= stop + 0.5)
 
@@ -232,21 +226,21 @@ class SequenceSynthesiser:
         """Hips (B, T, 3) and poses in the axes of cameras that turn and are carried about."""
         options, (count, frames) = self.options, path.shape[:2]
         time = torch.linspace(-1, 1, frames, device=self.device)
-        kind = self._uniform(count, 1)
+        kind = self.uniform(count, 1)
         panning, carried = kind < options.panning, kind > 1 - options.carried
-        drift = self._normal(count, 1, 3) * path.new_tensor((0.5, 0.15, 0.5)) * time[:, None]
+        drift = self.normal(count, 1, 3) * path.new_tensor((0.5, 0.15, 0.5)) * time[:, None]
         path = path - torch.where(carried[..., None], drift, 0.0)
         bearing = path / path[..., 2:].clamp(min=0.5)
         yaw, pitch = torch.atan(bearing[..., 0]), torch.atan(bearing[..., 1])
-        share = 0.5 + 0.5 * self._uniform(count, 1)
+        share = 0.5 + 0.5 * self.uniform(count, 1)
 
         def followed(angle: Tensor) -> Tensor:
             return share * (angle - angle.mean(1, keepdim=True))
 
         def sway(degrees: float) -> Tensor:
-            phase = 2 * math.pi * self._uniform(count, 1)
-            swing = torch.sin(phase + time * (1 + 5 * self._uniform(count, 1)))
-            return math.radians(degrees) * self._normal(count, 1) * swing
+            phase = 2 * math.pi * self.uniform(count, 1)
+            swing = torch.sin(phase + time * (1 + 5 * self.uniform(count, 1)))
+            return math.radians(degrees) * self.normal(count, 1) * swing
 
         yaw = torch.where(panning, followed(yaw), torch.where(carried, sway(5.0), 0.0))
         pitch = torch.where(panning, followed(pitch), torch.where(carried, sway(3.0), 0.0))
