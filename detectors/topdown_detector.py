@@ -43,6 +43,11 @@ class Seen:
     def __getitem__(self, index: AnyArray) -> Seen:
         return Seen(self.keypoints[index], self.scores[index], self.hints[index])
 
+    def grouped(self, people: int, times: int) -> Seen:
+        """(people, times, ...) of those who were looked at in this order."""
+        arrays = (self.keypoints, self.scores, self.hints)
+        return Seen(*(array.reshape(people, times, *array.shape[1:]) for array in arrays))
+
     def boxes(self) -> list[FloatArray | None]:
         """Where the N people are, by their keypoints; None where these are too uncertain."""
         return [box_of(*mark) for mark in zip(self.keypoints, self.scores, strict=True)]
@@ -226,14 +231,8 @@ class TopDownDetector:
             frame_of_box, boxes, off, seen = frame_of_box[kept], boxes[kept], off[kept], seen[kept]
         if off.any():
             self._look_again(frames, frame_of_box, boxes, seen, np.flatnonzero(off))
-        shape = (len(person_ids), len(times))
-        real = following.seen(
-            times,
-            *(
-                values.reshape(*shape, *values.shape[1:])
-                for values in (seen.keypoints, seen.scores, seen.hints)
-            ),
-        )
+        grouped = seen.grouped(len(person_ids), len(times))
+        real = following.seen(times, grouped.keypoints, grouped.scores, grouped.hints)
         people: list[list[Detection]] = [[] for _ in times]
         for index in np.flatnonzero(real):
             keypoints, scores = seen.keypoints[index], seen.scores[index]

@@ -244,13 +244,10 @@ class _Run:
         """Everything after detection."""
         panels: deque[tuple[float, ImageArray | None]] = deque()
         batch: list[_Detected] = []
-        stages: PostDetection | None = None
-        if self._lifter_is_light():
-            stages = self._load_post_detection()
+        stages = self._load_post_detection() if self._lifter_is_light() else None
         for item in detected:
-            if stages is None:
-                # Only now, so that torch and scipy load while the detector is at work already.
-                stages = self._load_post_detection()
+            # Only now, so that torch and scipy load while the detector is at work already.
+            stages = stages or self._load_post_detection()
             panels.append((item.time, item.panel))
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
@@ -300,29 +297,18 @@ class _Run:
                 for (frame, panel), people in zip(batch, found, strict=True):
                     yield _Detected(frame.time, panel, people)
 
-    def _lifter_is_light(self) -> bool:
-        """Whether the lifter may load beside the detector.
-
-        Not with torch: its import and mmengine's reading of configs both make syntax trees, which
-        two threads at once cannot do in Python 3.11 ("AST constructor recursion depth mismatch").
-        """
-        return not self._models.lifter_needs_torch
-
     def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
         with self._stopwatch(LOAD):
-            stages = self._made_post_detection()
+            from gridpose.pipeline.post_detection import PostDetection
+
+            lifter = self._models.lifter
+            self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
+            self.device_name = str(lifter.device)
+            fps = float(self._frames.fps)
+            stages = PostDetection(lifter, self._frames.size, fps, self._options)
         give_way()
         return stages
-
-    def _made_post_detection(self) -> PostDetection:
-        from gridpose.pipeline.post_detection import PostDetection
-
-        options = self._options
-        lifter = self._models.lifter
-        self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
-        self.device_name = str(lifter.device)
-        return PostDetection(lifter, self._frames.size, float(self._frames.fps), options)
 
     def _lift(
         self, stages: PostDetection, batch: Sequence[_Detected], at_end: bool = False
