@@ -126,27 +126,16 @@ class _Draft:
     lengths: Tensor
     must: Tensor
     """(n,) bool, the arms have to be exchanged."""
-    noise: Tensor | None
+    noise: Tensor
     """(n, 12, 3) small rotations of the rows ``LIMITED``, as vectors in radians."""
 
     def take(self, index: Tensor) -> _Draft:
-        noise = None if self.noise is None else self.noise[index]
-        return _Draft(
-            self.exchange[index], self.shift[index], self.sources[index], self.lengths[index],
-            self.must[index], noise,
-        )  # fmt: skip
+        return _Draft(*(values[index] for values in vars(self).values()))
 
     @staticmethod
     def join(drafts: Sequence[_Draft]) -> _Draft:
-        first = drafts[0]
-        noise = [draft.noise for draft in drafts if draft.noise is not None]
         return _Draft(
-            torch.cat([draft.exchange for draft in drafts]),
-            torch.cat([draft.shift for draft in drafts]),
-            first.sources.repeat(len(drafts), 1),
-            first.lengths.repeat(len(drafts), 1),
-            first.must.repeat(len(drafts)),
-            torch.cat(noise) if noise else None,
+            *map(torch.cat, zip(*(vars(draft).values() for draft in drafts), strict=True))
         )
 
     def relent(self, hit: Tensor, attempt: int) -> _Draft:
@@ -170,7 +159,7 @@ class _Draft:
         if attempt >= 3:
             exchange[:, _ARMS] = self.must[:, None] * _ARMS_EXCHANGE
         noise = self.noise
-        if noise is not None and attempt >= 2:
+        if attempt >= 2:
             noise = torch.zeros_like(noise)
         tries = self.sources.shape[1] - 3
         # After a round of all donors, arms of different ones come together.
@@ -276,14 +265,14 @@ class Recombiner:
         exchange[:, 5:8:2].masked_fill_((kneels & (knee > 0.75))[:, None], 0)
         wanted = exchange > 0
 
-        noise = None
-        if any(options.noise()):
-            noise = torch.randn(
-                count, len(LIMITED), 3, generator=generator, device=self.device,
-                dtype=self._local.dtype,
-            )  # fmt: skip
-            noise *= torch.deg2rad(noise.new_tensor(options.noise()))[:, None]
-            noise[:, -1] = noise[:, 5]  # the trunk turns as a whole
+        noise = torch.randn(
+            (count, len(LIMITED), 3),
+            generator=generator,
+            device=self.device,
+            dtype=self._local.dtype,
+        )
+        noise *= torch.deg2rad(noise.new_tensor(options.noise()))[:, None]
+        noise[:, -1] = noise[:, 5]  # the trunk turns as a whole
         draft = _Draft(
             exchange=exchange,
             shift=torch.zeros(count, 2, dtype=torch.int64, device=self.device),
@@ -350,18 +339,17 @@ class Recombiner:
         exchange[pose, child] = exchange[pose, parent]
         return source
 
-    def _build(self, source: Tensor, noise: Tensor | None) -> Tensor:
+    def _build(self, source: Tensor, noise: Tensor) -> Tensor:
         """World directions (n, 17, 3) of the rows of ``source`` (n, 18), angles varied.
 
         The noise of a limb that would leave the limits is dropped.
         """
         flat = source[:, :_ORIENTATION] * len(ROWS) + self._row_index
         local = self._local.view(-1, 3).index_select(0, flat.flatten()).view(*flat.shape, 3)
-        if noise is not None:
-            steady = local[:, self._limited]
-            moved = rotate_a_little(steady, noise)
-            within = self._limits.limbs_within(moved)
-            local[:, self._limited] = torch.where(within[..., None], moved, steady)
+        steady = local[:, self._limited]
+        moved = rotate_a_little(steady, noise)
+        within = self._limits.limbs_within(moved)
+        local[:, self._limited] = torch.where(within[..., None], moved, steady)
         return self._frames.to_world(local, self._world.index_select(0, source[:, _ORIENTATION]))
 
 
