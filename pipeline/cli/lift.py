@@ -7,20 +7,18 @@ from typing import Annotated
 
 import typer
 
+from gridpose.pipeline.cli.options import with_console
 from gridpose.pipeline.cli_common import (
     Device,
     Fov,
-    Json,
     LifterFile,
     LifterPrecision,
     Overwrite,
-    Quiet,
-    Verbose,
-    reports_errors,
 )
+from gridpose.pipeline.console import Console
 
 
-@reports_errors
+@with_console
 def lift_command(
     keypoints: Annotated[
         Path,
@@ -51,9 +49,8 @@ def lift_command(
     precision: LifterPrecision = "fp32",
     fov: Fov = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Lift 2D keypoints that you already have to 3D.
 
@@ -66,7 +63,6 @@ def lift_command(
     """  # noqa: D301
     from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
-    from gridpose.pipeline.console import Console
     from gridpose.pipeline.keypoint_files import lift_file
     from gridpose.pipeline.outputs import check_output
 
@@ -81,7 +77,6 @@ def lift_command(
     check_output(output, overwrite)
     loaded = load_lifter(lifter, device=device, precision=precision)
     lifted = lift_file(keypoints, output, loaded, size, fov, convention, fps)
-    console = Console(quiet, verbose, json_output)
     for warning in lifted.warnings:
         console.warn(warning)
     console.result(
