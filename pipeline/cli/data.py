@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Make data sets in the published format, and look into them.",

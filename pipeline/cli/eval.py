@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridpose.pipeline.cli.data import Split
+from gridpose.pipeline.cli.lift import Fov, LifterPrecision
 from gridpose.pipeline.cli.options import with_console
 from gridpose.pipeline.cli_common import (
     DataRoot,
     Device,
-    Fov,
     InputName,
-    LifterPrecision,
     LiftingModel,
     Overwrite,
 )
@@ -166,7 +165,7 @@ def _plot(result: EvaluationReport, title: str, file: Path) -> None:
 
 
 @with_console
-def evaluate_command(
+def eval_command(
     load: Annotated[
         str, typer.Option(metavar="FILE", help="default, .safetensors or published .pth.tar.")
     ],

@@ -7,15 +7,24 @@ from typing import Annotated
 
 import typer
 
+from gridpose.core import Precision
 from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.cli_common import (
-    Device,
-    Fov,
-    LifterFile,
-    LifterPrecision,
-    Overwrite,
-)
+from gridpose.pipeline.cli_common import Device, Overwrite
 from gridpose.pipeline.console import Console
+from gridpose.pipeline.options import VideoOptions
+
+
+def _said_of(field: str) -> str:
+    """What :class:`VideoOptions` says of a field: ``video`` has the same option."""
+    help: str = VideoOptions.__annotations__[field].__metadata__[0].help
+    return help
+
+
+LifterFile = Annotated[str, typer.Option("--lifter", help=_said_of("lifter"))]
+LifterPrecision = Annotated[
+    Precision, typer.Option(help="Arithmetic of the network; fp16 and bf16 need a GPU.")
+]
+Fov = Annotated[float | None, typer.Option(help=_said_of("fov"))]
 
 
 @with_console

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 models_app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Weights: what there is, fetching and checking it; convert published lifters.",
