@@ -125,7 +125,7 @@ def test_defaults_are_those_of_the_class(invoke, monkeypatch):
         raise MissingError("as agreed")
 
     monkeypatch.setattr("gridpose.pipeline.run.run_video", run)
-    monkeypatch.setattr("gridpose.pipeline.batch.run.run_batch", run)
+    monkeypatch.setattr("gridpose.pipeline.batch.run_batch", run)
     for command in ("video", "batch"):
         assert "as agreed" in invoke(command, "in.mp4", "-o", "out.mp4").stderr
     video, batch = got
