@@ -14,10 +14,8 @@ from typing import Annotated, Any, Final, Literal, NoReturn, ParamSpec
 
 import typer
 
-from gridpose.core import Precision
 from gridpose.option import INPUT, OUTPUT
 from gridpose.pipeline.cli_errors import as_options
-from gridpose.pipeline.options import VideoOptions
 
 P = ParamSpec("P")
 
@@ -54,25 +52,19 @@ LiftingModel = Literal["gridconv", "dgridconv", "dgridconv_autogrids"]
 """The lifting networks by their published names."""
 
 
-def _said_of(field: str) -> str:
-    """What :class:`VideoOptions` says of a field, for commands that have the same option."""
-    help: str = VideoOptions.__annotations__[field].__metadata__[0].help
-    return help
-
-
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help=_said_of("overwrite"), rich_help_panel=OUTPUT),
+    typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=OUTPUT),
 ]
-Device = Annotated[str, typer.Option(help=_said_of("device"))]
-LifterFile = Annotated[str, typer.Option("--lifter", help=_said_of("lifter"))]
-LifterPrecision = Annotated[
-    Precision, typer.Option(help="Arithmetic of the network; fp16 and bf16 need a GPU.")
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where networks run: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."
+    ),
 ]
-Fov = Annotated[float | None, typer.Option(help=_said_of("fov"))]
 Tracks = Annotated[
     list[int] | None,
     typer.Option(

@@ -5,14 +5,13 @@ from typing import Annotated, Literal
 
 import pytest
 import typer
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from gridpose.core import MissingError
 from gridpose.detectors.options import HRNetOptions
 from gridpose.option import DETECTOR, INPUT, Option
 from gridpose.pipeline import BatchOptions, VideoOptions
-from gridpose.pipeline.cli import app
+from gridpose.pipeline.cli.app import COMMANDS, load_command
 from gridpose.pipeline.cli.options import InPanels, with_options
 
 VIDEO = (
@@ -60,10 +59,18 @@ def parameters(command):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_no_command_gains_or_loses_an_option_unseen(name):
-    command = get_command(app)
-    for part in name.split():
+    first, *rest = name.split()
+    command = load_command(first)
+    for part in rest:
         command = command.commands[part]
     assert sorted(parameters(command)) == sorted(EXPECTED[name].split())
+
+
+def test_every_command_is_listed(invoke):
+    listed = invoke("--help").stdout.partition("Commands:")[2]
+    assert list(COMMANDS) == [line.split()[0] for line in listed.strip().splitlines()]
+    assert "..." not in listed
+    assert {name.split()[0] for name in EXPECTED} == set(COMMANDS) - {"train", "eval"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ def test_defaults_are_those_of_the_class(invoke, monkeypatch):
         raise MissingError("as agreed")
 
     monkeypatch.setattr("gridpose.pipeline.run.run_video", run)
-    monkeypatch.setattr("gridpose.pipeline.batch.run.run_batch", run)
+    monkeypatch.setattr("gridpose.pipeline.batch.run_batch", run)
     for command in ("video", "batch"):
         assert "as agreed" in invoke(command, "in.mp4", "-o", "out.mp4").stderr
     video, batch = got

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Tracks, Verbose, reports_errors
+from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli_common import Overwrite, Tracks
+from gridpose.pipeline.console import Console
 
 
-@reports_errors
+@with_console
 def angles_command(
     poses: Annotated[Path, typer.Argument(help="A pose file (.npz).")],
     output: Annotated[
@@ -21,9 +23,8 @@ def angles_command(
     ],
     track: Tracks = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Angles of knees, hips, elbows, shoulders and trunk over time, in degrees.
 
@@ -34,7 +35,6 @@ def angles_command(
       gridpose angles dance.npz -o angles.png -o angles.csv --track 1
     """  # noqa: D301
     from gridpose.pipeline.angles import write_angles
-    from gridpose.pipeline.console import Console
     from gridpose.pipeline.posefile import read_pose_file
 
     tracks = read_pose_file(poses)
@@ -42,6 +42,6 @@ def angles_command(
     for file in output:
         written = write_angles(tracks, file, track_ids=track or None, overwrite=overwrite)
         files += written.files
-    Console(quiet, verbose, json_output).result(
+    console.result(
         {"files": [str(file) for file in files]}, "\n".join(f"  {file}" for file in files)
     )

@@ -1,51 +1,74 @@
 """The ``gridpose`` command and its subcommands.
 
-Everything heavy is imported inside the commands: ``gridpose --help`` must not wait for torch,
-OpenVINO or OpenCV.
+``gridpose --help`` must not wait for what commands need: the module of each is imported when it is
+called, and NumPy, torch, OpenVINO and OpenCV inside of it.
 """
 
 from __future__ import annotations
 
 import signal
-from typing import Annotated, NoReturn
+from importlib import import_module
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from gridpose.pipeline.cli.angles import angles_command
-from gridpose.pipeline.cli.batch import batch_command
-from gridpose.pipeline.cli.data import data_app
-from gridpose.pipeline.cli.demo import demo_command
-from gridpose.pipeline.cli.doctor import doctor_command
-from gridpose.pipeline.cli.eval import evaluate_command
-from gridpose.pipeline.cli.export import export_command
-from gridpose.pipeline.cli.lift import lift_command
-from gridpose.pipeline.cli.models import models_app
-from gridpose.pipeline.cli.options import InPanels
-from gridpose.pipeline.cli.render import render_command
-from gridpose.pipeline.cli.video import video_command
 from gridpose.pipeline.cli_common import BOTH_SPELLINGS, TerminatedError
-from gridpose.pipeline.cli_train import train_command
+
+COMMANDS: Final = {
+    "video": ("cli.video", "Turn a video or picture into one of 3D skeletons."),
+    "demo": ("cli.demo", "Fetch a sample video and run the main job on it."),
+    "batch": ("cli.batch", "Do every video below a folder."),
+    "lift": ("cli.lift", "Lift 2D keypoints that you already have to 3D."),
+    "render": ("cli.render", "Draw stored poses again."),
+    "export": ("cli.export", "Write poses for other programs."),
+    "angles": ("cli.angles", "Joint angles over time."),
+    "train": ("cli_train", "Train a lifter."),
+    "eval": ("cli.eval", "Measure a lifter."),
+    "data": ("cli.data", "Make data sets in the published format."),
+    "models": ("cli.models", "Weights: fetch, check, convert."),
+    "doctor": ("cli.doctor", "Say what is installed and what works."),
+}
+"""The module of each, in this package's parent, and a sentence for the list of them."""
+_BOTH_SPELLINGS: Final = ("train", "eval")
+
+
+def load_command(name: str) -> Any:
+    """A command by name; its module has it as ``NAME_command``, or ``NAME_app`` for several."""
+    module = import_module(f"gridpose.pipeline.{COMMANDS[name][0]}")
+    group: typer.Typer | None = getattr(module, f"{name}_app", None)
+    if group is not None:
+        return get_command(group)
+    from gridpose.pipeline.cli.options import InPanels
+
+    alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    settings = BOTH_SPELLINGS if name in _BOTH_SPELLINGS else None
+    alone.command(name=name, cls=InPanels, context_settings=settings)(
+        getattr(module, f"{name}_command")
+    )
+    return get_command(alone)
+
+
+class _Commands(TyperGroup):
+    """Knows of its commands no more than is listed until one is called."""
+
+    def resolve_command(self, ctx: Any, args: Any) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name and listed else None, rest
+
 
 app = typer.Typer(
     name="gridpose",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="video", cls=InPanels)(video_command)
-app.command(name="demo")(demo_command)
-app.command(name="batch", cls=InPanels)(batch_command)
-app.command(name="lift")(lift_command)
-app.command(name="render", cls=InPanels)(render_command)
-app.command(name="export")(export_command)
-app.command(name="angles")(angles_command)
-app.command(name="train", cls=InPanels, context_settings=BOTH_SPELLINGS)(train_command)
-app.command(name="eval", context_settings=BOTH_SPELLINGS)(evaluate_command)
-app.command(name="doctor")(doctor_command)
-app.add_typer(data_app, name="data")
-app.add_typer(models_app, name="models")
+for _name, (_, _sentence) in COMMANDS.items():
+    app.command(name=_name, help=_sentence)(lambda: None)
 
 
 def _version(show: bool) -> None:

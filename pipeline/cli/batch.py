@@ -9,9 +9,9 @@ import typer
 
 from gridpose.option import OUTPUT
 from gridpose.pipeline.batch.options import BatchOptions
-from gridpose.pipeline.cli.options import with_options
-from gridpose.pipeline.cli_common import Json, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli.options import with_console, with_options
 from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.console import Console
 
 if TYPE_CHECKING:
     from gridpose.pipeline.batch import BatchResult
@@ -20,7 +20,7 @@ PARTLY_FAILED: Final = 5
 _MOST_ROWS: Final = 20
 
 
-@reports_errors
+@with_console
 @with_options(BatchOptions, without=["start", "end", "save_poses", "overwrite"])
 def batch_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With videos, at any depth.")],
@@ -38,9 +38,8 @@ def batch_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Do every video below a folder: a drawn .mp4 and a pose file .npz of each.
 
@@ -56,10 +55,8 @@ def batch_command(
     """  # noqa: D301
     from gridpose.pipeline.batch import run_batch
     from gridpose.pipeline.batch.display import BatchDisplay, printable
-    from gridpose.pipeline.console import Console
 
-    console = Console(quiet, verbose, json_output)
-    with BatchDisplay(quiet) as display:
+    with BatchDisplay(console.quiet) as display:
         result = run_batch(folder, output, options, dry_run=dry_run, on_progress=display.update)
     for warning in result.warnings:
         console.warn(warning)

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli_common import Overwrite
+from gridpose.pipeline.console import Console
 
 if TYPE_CHECKING:
     from gridpose.lifting.data.convert import Conversion
 
 data_app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Make data sets in the published format, and look into them.",
@@ -73,7 +76,7 @@ def _conversion_summary(conversion: Conversion) -> dict[str, Any]:
 
 
 @data_app.command()
-@reports_errors
+@with_console
 def convert(
     poses: Annotated[Path, typer.Argument(metavar="POSES", help="VideoPose3D's data_3d_h36m.npz.")],
     output: DataRoot,
@@ -90,9 +93,8 @@ def convert(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Turn VideoPose3D's Human3.6M files into the published format.
 
@@ -112,9 +114,7 @@ def convert(
     from gridpose.core import InputError
     from gridpose.lifting.data.convert import VideoPose3D, convert_split
     from gridpose.lifting.data.files import write_dataset
-    from gridpose.pipeline.console import Console
 
-    console = Console(quiet, verbose, json_output)
     splits: tuple[Split, ...] = get_args(Split)
     folder = output / _input_name(input_name, keypoints)
     _check_outputs(folder, splits, overwrite)
@@ -155,7 +155,7 @@ def convert(
 
 
 @data_app.command()
-@reports_errors
+@with_console
 def build(
     mocap: Annotated[
         list[Path],
@@ -178,9 +178,8 @@ def build(
         int | None, typer.Option(help="Keep so many poses over all views, evenly over the clips.")
     ] = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Make a data set in the published format from motion capture and virtual cameras.
 
@@ -199,9 +198,7 @@ def build(
     """  # noqa: D301
     from gridpose.lifting.data.build import BuildOptions, build_split
     from gridpose.lifting.data.files import write_dataset
-    from gridpose.pipeline.console import Console
 
-    console = Console(quiet, verbose, json_output)
     options = BuildOptions(views=views, noise_px=noise, seed=seed, max_frames=max_frames)
     folder = output / _input_name(input_name, None)
     _check_outputs(folder, (split,), overwrite)
@@ -268,12 +265,11 @@ def _show(information: dict[str, Any]) -> str:
 
 
 @data_app.command()
-@reports_errors
+@with_console
 def info(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="DATA_ROOT/NAME.")],
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Say what is in a data set, what the protocol leaves out of it, and what looks wrong.
 
@@ -283,11 +279,9 @@ def info(
       gridpose data info data/gt --json
     """  # noqa: D301
     from gridpose.lifting.data.info import examine
-    from gridpose.pipeline.console import Console
 
     information = examine(folder)
-    console = Console(quiet, verbose, json_output)
     for split, entry in information["splits"].items():
         for warning in entry["warnings"]:
             console.warn(f"{split}: {warning}")
-    console.result(information, "" if json_output or quiet else _show(information))
+    console.result(information, "" if console.json_output or console.quiet else _show(information))

@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
+from gridpose.pipeline.cli.options import with_console
 from gridpose.pipeline.cli.video import run
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli_common import Overwrite
+from gridpose.pipeline.console import Console
 
 
-@reports_errors
+@with_console
 def demo_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The video; the poses get its name and .npz.")
     ] = Path("gridpose-demo.mp4"),
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Fetch a real sample video once and run the main job on it.
 
@@ -29,11 +30,9 @@ def demo_command(
     Example:
       gridpose demo --overwrite
     """  # noqa: D301
-    from gridpose.pipeline.console import Console
     from gridpose.pipeline.options import VideoOptions
     from gridpose.pipeline.sample import sample_video
 
-    console = Console(quiet, verbose, json_output)
     console.info("sample video: from PyPI once, then from the cache")
     options = VideoOptions(save_poses=(output.with_suffix(".npz"),), overwrite=overwrite)
     run(sample_video(), output, options, console)

@@ -11,21 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridpose.pipeline.cli.data import Split
+from gridpose.pipeline.cli.lift import Fov, LifterPrecision
+from gridpose.pipeline.cli.options import with_console
 from gridpose.pipeline.cli_common import (
     DataRoot,
     Device,
-    Fov,
     InputName,
-    Json,
-    LifterPrecision,
     LiftingModel,
     Overwrite,
-    Quiet,
-    Verbose,
-    reports_errors,
 )
 from gridpose.pipeline.cli_errors import as_options
-from gridpose.pipeline.console import aligned
+from gridpose.pipeline.console import Console, aligned
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -168,8 +164,8 @@ def _plot(result: EvaluationReport, title: str, file: Path) -> None:
         save(figure, partial)
 
 
-@reports_errors
-def evaluate_command(
+@with_console
+def eval_command(
     load: Annotated[
         str, typer.Option(metavar="FILE", help="default, .safetensors or published .pth.tar.")
     ],
@@ -216,9 +212,6 @@ def evaluate_command(
         typer.Option(metavar="FILE", help="Also draw errors by action and joint; .png, .pdf, .svg"),
     ] = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
     evaluate_only: Annotated[bool, typer.Option("--eval", hidden=True)] = False,
     exp: Annotated[str | None, typer.Option(hidden=True)] = None,
     ckpt: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -232,6 +225,8 @@ def evaluate_command(
     max_temp: Annotated[float | None, typer.Option(hidden=True)] = None,
     temp_epoch: Annotated[int | None, typer.Option(hidden=True)] = None,
     autosgt_prior: Annotated[str | None, typer.Option(hidden=True)] = None,
+    *,
+    console: Console,
 ) -> None:
     """Measure a lifter on Human3.6M or data of your own in the published format.
 
@@ -264,11 +259,10 @@ def evaluate_command(
     from gridpose.lifting.data.dataset import default_exclude_drift, describe_left_out, load_dataset
     from gridpose.lifting.evaluation import describe_protocol, evaluate
     from gridpose.lifting.layers import PaddingModes
-    from gridpose.pipeline.console import Console, ProgressDisplay
+    from gridpose.pipeline.console import ProgressDisplay
     from gridpose.pipeline.job import Progress
     from gridpose.storage import replacing
 
-    console = Console(quiet, verbose, json_output)
     lifter = load_lifter(
         load,
         device=device,
@@ -292,7 +286,7 @@ def evaluate_command(
     dataset = load_dataset(folder, split, exclude_drift=exclude_drift)
     for note in (*lifter.notices, *dataset.notes):
         console.info(f"note: {note}")
-    with ProgressDisplay(quiet) as progress:
+    with ProgressDisplay(console.quiet) as progress:
         result = evaluate(
             lifter,
             dataset,

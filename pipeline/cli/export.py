@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Tracks, Verbose, reports_errors
+from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli_common import Overwrite, Tracks
+from gridpose.pipeline.console import Console
 
 
-@reports_errors
+@with_console
 def export_command(
     poses: Annotated[Path, typer.Argument(help="A pose file (.npz).")],
     output: Annotated[
@@ -23,9 +25,8 @@ def export_command(
     ],
     track: Tracks = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Write poses for other programs; docs/formats.md tells axes and units.
 
@@ -34,11 +35,9 @@ def export_command(
       gridpose export dance.npz -o dance.bvh --track 1
       gridpose export dance.npz -o dance.csv -o dance.c3d
     """  # noqa: D301
-    from gridpose.pipeline.console import Console
     from gridpose.pipeline.exports import export_poses
     from gridpose.pipeline.posefile import read_pose_file
 
-    console = Console(quiet, verbose, json_output)
     tracks = read_pose_file(poses)
     files: list[Path] = []
     for file in output:

@@ -7,20 +7,27 @@ from typing import Annotated
 
 import typer
 
-from gridpose.pipeline.cli_common import (
-    Device,
-    Fov,
-    Json,
-    LifterFile,
-    LifterPrecision,
-    Overwrite,
-    Quiet,
-    Verbose,
-    reports_errors,
-)
+from gridpose.core import Precision
+from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli_common import Device, Overwrite
+from gridpose.pipeline.console import Console
+from gridpose.pipeline.options import VideoOptions
 
 
-@reports_errors
+def _said_of(field: str) -> str:
+    """What :class:`VideoOptions` says of a field: ``video`` has the same option."""
+    help: str = VideoOptions.__annotations__[field].__metadata__[0].help
+    return help
+
+
+LifterFile = Annotated[str, typer.Option("--lifter", help=_said_of("lifter"))]
+LifterPrecision = Annotated[
+    Precision, typer.Option(help="Arithmetic of the network; fp16 and bf16 need a GPU.")
+]
+Fov = Annotated[float | None, typer.Option(help=_said_of("fov"))]
+
+
+@with_console
 def lift_command(
     keypoints: Annotated[
         Path,
@@ -51,9 +58,8 @@ def lift_command(
     precision: LifterPrecision = "fp32",
     fov: Fov = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Lift 2D keypoints that you already have to 3D.
 
@@ -66,7 +72,6 @@ def lift_command(
     """  # noqa: D301
     from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
-    from gridpose.pipeline.console import Console
     from gridpose.pipeline.keypoint_files import lift_file
     from gridpose.pipeline.outputs import check_output
 
@@ -81,7 +86,6 @@ def lift_command(
     check_output(output, overwrite)
     loaded = load_lifter(lifter, device=device, precision=precision)
     lifted = lift_file(keypoints, output, loaded, size, fov, convention, fps)
-    console = Console(quiet, verbose, json_output)
     for warning in lifted.warnings:
         console.warn(warning)
     console.result(

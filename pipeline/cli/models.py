@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from gridpose.pipeline.cli.options import with_console
 from gridpose.pipeline.cli.weights import add_to as add_weight_commands
 from gridpose.pipeline.cli_common import (
     BOTH_SPELLINGS,
-    Json,
     LiftingModel,
     Overwrite,
-    Quiet,
-    Verbose,
-    reports_errors,
 )
 from gridpose.pipeline.cli_errors import as_options
-from gridpose.pipeline.console import aligned
+from gridpose.pipeline.console import Console, aligned
 
 if TYPE_CHECKING:
     from gridpose.lifting.layers import PaddingModes
 
 models_app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Weights: what there is, fetching and checking it; convert published lifters.",
@@ -54,7 +52,7 @@ GridShape = Annotated[
 
 
 @models_app.command(context_settings=BOTH_SPELLINGS)
-@reports_errors
+@with_console
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A published .pth.tar.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file.")],
@@ -66,9 +64,8 @@ def convert(
         Literal["fp32", "fp16"], typer.Option(help="Of the stored weights; fp16 halves the file.")
     ] = "fp32",
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Turn a checkpoint of the published GridConv code into safetensors.
 
@@ -89,7 +86,6 @@ def convert(
     from gridpose.lifting.checkpoint import is_safetensors, save_checkpoint
     from gridpose.lifting.description import describe_network
     from gridpose.lifting.published import read_published
-    from gridpose.pipeline.console import Console
     from gridpose.pipeline.outputs import check_output
     from gridpose.storage import file_sha256, replacing
 
@@ -111,7 +107,6 @@ def convert(
             raise InputError(f"{source}: {name} is too large for {precision}; use fp32")
     with replacing(output) as partial:
         save_checkpoint(checkpoint, partial, dtype)
-    console = Console(quiet, verbose, json_output)
     for notice in notices:
         console.warn(notice)  # what is assumed here stays in the file
     description = describe_network(checkpoint.build())
@@ -130,7 +125,7 @@ def convert(
 
 
 @models_app.command(context_settings=BOTH_SPELLINGS)
-@reports_errors
+@with_console
 def show(
     lifter: Annotated[
         str, typer.Argument(metavar="FILE", help="default, a .safetensors or a published .pth.tar.")
@@ -143,9 +138,8 @@ def show(
     temperature: Temperature = None,
     grid_shape: GridShape = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Say what a lifter is, and which joints lie where on its grid.
 
@@ -161,7 +155,6 @@ def show(
     from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
     from gridpose.lifting.description import describe_network, grid_cells, joints_without_cell
-    from gridpose.pipeline.console import Console
     from gridpose.pipeline.outputs import check_output
 
     if output is not None:
@@ -175,7 +168,6 @@ def show(
         grid_shape=grid_shape,
     )
     checkpoint = loaded.checkpoint
-    console = Console(quiet, verbose, json_output)
     for notice in loaded.notices:
         console.info(f"note: {notice}")
     cells = grid_cells(loaded.network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Annotated, Any, get_args, get_origin
 
@@ -12,11 +12,13 @@ import typer
 from typer.core import TyperCommand
 
 from gridpose.option import PANELS, Option
+from gridpose.pipeline.cli_common import Json, Quiet, Verbose, reports_errors
+from gridpose.pipeline.console import Console
+
+Command = Callable[..., None]
 
 
-def with_options(
-    kind: type[Any], without: Collection[str] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(kind: type[Any], without: Collection[str] = ()) -> Callable[[Command], Command]:
     """Let a command take ``options``, an object of an options class, as one option a field.
 
     Args:
@@ -24,21 +26,46 @@ def with_options(
             described by an options class stands for all of that class's fields.
         without: fields that the command does not offer; they keep their defaults.
     """
+    parameters = [_parameter(field, option) for field, option in _described(kind, without)]
+    return _made_of("options", parameters, lambda values: _object(kind, values))
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())
-        made = [_parameter(field, option) for field, option in _described(kind, without)]
-        at = next(i for i, parameter in enumerate(own) if parameter.name == "options")
+
+def with_console(command: Command) -> Command:
+    """Let a command take ``console`` as ``--quiet``, ``--verbose`` and ``--json``.
+
+    Errors become one sentence and an exit code.
+    """
+    flags = {"quiet": Quiet, "verbose": Verbose, "json_output": Json}
+    parameters = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation
+        )
+        for name, annotation in flags.items()
+    ]
+    return reports_errors(
+        _made_of("console", parameters, lambda values: Console(**values))(command)
+    )
+
+
+def _made_of(
+    name: str, made: Sequence[inspect.Parameter], make: Callable[[Mapping[str, Any]], Any]
+) -> Callable[[Command], Command]:
+    """Put other parameters in the place of one that is made of them."""
+
+    def decorate(command: Command) -> Command:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        del own[name]
         # What is given by keyword may come in any order.
-        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in [*own[:at], *made, *own[at + 1 :]]]
+        kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values()]
 
         @functools.wraps(command)
         def wrapped(**given: Any) -> None:
             values = {parameter.name: given.pop(parameter.name) for parameter in made}
-            command(**given, options=_object(kind, values))
+            command(**given, **{name: make(values)})
 
-        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+        signature = inspect.Signature([*kept, *made])
+        wrapped.__signature__ = signature  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         return wrapped
 
     return decorate

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from gridpose.option import INPUT, OUTPUT, PICTURE
-from gridpose.pipeline.cli.options import with_options
-from gridpose.pipeline.cli_common import Json, Overwrite, Quiet, Tracks, Verbose, reports_errors
+from gridpose.pipeline.cli.options import with_console, with_options
+from gridpose.pipeline.cli_common import Overwrite, Tracks
+from gridpose.pipeline.console import Console
 from gridpose.visualize.look import LayoutName, Look
 
 
-@reports_errors
+@with_console
 @with_options(Look, without=["layout"])
 def render_command(
     poses: Annotated[Path, typer.Argument(help="A pose file (.npz).")],
@@ -59,9 +60,8 @@ def render_command(
         typer.Option(help="x264 quality, 0 to 51; lower is better.", rich_help_panel=OUTPUT),
     ] = 22,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Draw stored poses again, with another camera or layout, without detecting.
 
@@ -71,16 +71,15 @@ def render_command(
       gridpose render dance.npz -o orbit.mp4 --view orbit --resolution 1080p
       gridpose render dance.npz -o sheet.png --theme light
     """  # noqa: D301
-    from gridpose.pipeline.console import Console, ProgressDisplay
+    from gridpose.pipeline.console import ProgressDisplay
     from gridpose.pipeline.posefile import read_pose_file
     from gridpose.pipeline.render import RenderOptions, render_poses
 
-    console = Console(quiet, verbose, json_output)
     look = replace(options, layout=layout or ("skeleton" if video is None else "side-by-side"))
     tracks = read_pose_file(poses)
     if track:
         tracks = tracks.select(tracks=tracks.rows(track))
-    with ProgressDisplay(quiet) as progress:
+    with ProgressDisplay(console.quiet) as progress:
         warnings = render_poses(
             tracks,
             output,

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridpose.option import OUTPUT
-from gridpose.pipeline.cli.options import with_options
-from gridpose.pipeline.cli_common import Json, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli.options import with_console, with_options
 from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.console import Console
 from gridpose.pipeline.options import VideoOptions
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
-    from gridpose.pipeline.console import Console
 
 
-@reports_errors
+@with_console
 @with_options(VideoOptions)
 def video_command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a picture.")],
@@ -33,9 +32,8 @@ def video_command(
         ),
     ],
     options: VideoOptions,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Turn a video (or picture) of people into one of their 3D skeletons.
 
@@ -46,9 +44,7 @@ def video_command(
       gridpose video photo.jpg -o photo-3d.png
       gridpose video dance.mp4 -o skeletons.mp4 --detector hrnet --flip-test
     """  # noqa: D301
-    from gridpose.pipeline.console import Console
-
-    run(source, output, options, Console(quiet, verbose, json_output))
+    run(source, output, options, console)
 
 
 def run(source: Path, output: Path, options: VideoOptions, console: Console) -> None:

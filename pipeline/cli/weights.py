@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.console import Console
 
 if TYPE_CHECKING:
     from gridpose.detectors.registry import Model
@@ -35,11 +36,10 @@ def _known(model: Model) -> dict[str, Any]:
     }
 
 
-@reports_errors
+@with_console
 def list_command(
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """List the weights that detectors can use, and which are here.
 
@@ -48,7 +48,6 @@ def list_command(
       gridpose models list
     """  # noqa: D301
     from gridpose.detectors.registry import MODELS
-    from gridpose.pipeline.console import Console
 
     models = [_known(model) for model in MODELS.values()]
     lines = []
@@ -60,18 +59,17 @@ def list_command(
             f"{model['yields']:<14}{model['quality']}, {size}"
         )
         lines.append(f"     {model['licence']}")
-    Console(quiet, verbose, json_output).result({"models": models}, "\n".join(lines))
+    console.result({"models": models}, "\n".join(lines))
 
 
-@reports_errors
+@with_console
 def download_command(
     names: Annotated[
         list[str],
         typer.Argument(metavar="NAME...", help="As gridpose models list has them."),
     ],
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Fetch weights into the cache; an interrupted download goes on where it stopped.
 
@@ -85,9 +83,8 @@ def download_command(
     """  # noqa: D301
     from gridpose.detectors.fetch import fetch
     from gridpose.detectors.registry import check, model, right_copy
-    from gridpose.pipeline.console import Console, ProgressDisplay
+    from gridpose.pipeline.console import ProgressDisplay
 
-    console = Console(quiet, verbose, json_output)
     wanted = [model(name) for name in names]
     for one in wanted:
         fault = check(one)
@@ -97,7 +94,7 @@ def download_command(
         if fault != "missing":
             console.warn(f"{one.name}: {fault}; fetching it again")
         console.info(f"{one.name}: {one.licence}")
-        with ProgressDisplay(quiet, "MB") as display:
+        with ProgressDisplay(console.quiet, "MB") as display:
             fetch(one, partial(_show, display))
     files = {one.name: str(right_copy(one)) for one in wanted}
     console.result({"downloaded": files}, "\n".join(files.values()))
@@ -110,14 +107,13 @@ def _show(display: ProgressDisplay, done: int, total: int | None) -> None:
     display.update(Progress(done // _MEGABYTE, whole))
 
 
-@reports_errors
+@with_console
 def verify_command(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME...]", help="Default: all that are here.")
     ] = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json_output: Json = False,
+    *,
+    console: Console,
 ) -> None:
     """Check the SHA-256 of weights in the cache and of those that came with the installation.
 
@@ -130,11 +126,10 @@ def verify_command(
     """  # noqa: D301
     from gridpose.core import InputError, MissingError
     from gridpose.detectors.registry import MODELS, check, is_present, model
-    from gridpose.pipeline.console import Console
 
     chosen = [model(name) for name in names or ()] or [m for m in MODELS.values() if is_present(m)]
     faults = {one.name: check(one) for one in chosen}
-    Console(quiet, verbose, json_output).result(
+    console.result(
         {"verified": [{"name": name, "fault": fault} for name, fault in faults.items()]},
         "\n".join(f"{name}: {fault or 'right'}" for name, fault in faults.items())
         or "no weights are here",
