@@ -487,10 +487,10 @@ def hrnet(
         whole = network("fp32", compiled=False)
         with tempfile.TemporaryDirectory() as room, patch.dict(os.environ, GRIDPOSE_HOME=room):
             conversion = timed(lambda: converted(whole.whole, config.input_size, {}))
+            for precision in ("fp32", "bf16"):
+                openvino = OpenVINONetwork(conversion.answer, precision)
+                networks[f"OpenVINO {precision}"] = whole.run_by(openvino)
         print(f"conversion for OpenVINO: {conversion.wall:.1f} s")
-        for precision in ("fp32", "bf16"):
-            openvino = OpenVINONetwork(conversion.answer, precision)
-            networks[f"OpenVINO {precision}"] = whole.run_by(openvino)
     else:
         networks["torch fp16"] = network("fp16")
 
