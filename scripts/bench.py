@@ -427,13 +427,10 @@ def video(
 
     with tempfile.TemporaryDirectory() as folder:
         drawn, raw = Path(folder) / "out.mp4", Path(folder) / "drawn.y4m"
-        cases: dict[str, Callable[[], Any]] = {
-            "other" if python == against else name: partial(whole, python, name)
-            for python, name in [
-                *([(against, its_detector)] if against else []),
-                *((sys.executable, name) for name in detector),
-            ]
-        }
+        cases: dict[str, Callable[[], Any]] = {}
+        if against:
+            cases["other"] = partial(whole, against, its_detector)
+        cases |= {name: partial(whole, sys.executable, name) for name in detector}
         runs = in_turns(cases, rounds=rounds)
         ffmpeg("-i", drawn, raw)
         encoding = ("-c:v", "libx264", "-preset", "superfast", "-crf", "22")
