@@ -428,13 +428,10 @@ def video(
 
     with tempfile.TemporaryDirectory() as folder:
         drawn, raw = Path(folder) / "out.mp4", Path(folder) / "drawn.y4m"
-        cases: dict[str, Callable[[], Any]] = {
-            "other" if python == against else name: partial(whole, python, name)
-            for python, name in [
-                *([(against, its_detector)] if against else []),
-                *((sys.executable, name) for name in detector),
-            ]
-        }
+        cases: dict[str, Callable[[], Any]] = {}
+        if against:
+            cases["other"] = partial(whole, against, its_detector)
+        cases |= {name: partial(whole, sys.executable, name) for name in detector}
         runs = in_turns(cases, rounds=rounds)
         ffmpeg("-i", drawn, raw)
         encoding = ("-c:v", "libx264", "-preset", "superfast", "-crf", "22")
@@ -488,10 +485,10 @@ def hrnet(
         whole = network("fp32", compiled=False)
         with tempfile.TemporaryDirectory() as room, patch.dict(os.environ, GRIDPOSE_HOME=room):
             conversion = timed(lambda: converted(whole.whole, config.input_size, {}))
+            for precision in ("fp32", "bf16"):
+                openvino = OpenVINONetwork(conversion.answer, precision)
+                networks[f"OpenVINO {precision}"] = whole.run_by(openvino)
         print(f"conversion for OpenVINO: {conversion.wall:.1f} s")
-        for precision in ("fp32", "bf16"):
-            openvino = OpenVINONetwork(conversion.answer, precision)
-            networks[f"OpenVINO {precision}"] = whole.run_by(openvino)
     else:
         networks["torch fp16"] = network("fp16")
 

@@ -19,7 +19,7 @@ from gridpose.detectors import HUMAN36M_17
 from gridpose.detectors.person_boxes import PersonBoxes
 from gridpose.detectors.pose_config import read_config
 from gridpose.detectors.topdown import TopDownNetwork
-from gridpose.detectors.topdown_detector import TopDownDetector
+from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
 from gridpose.pipeline import VideoOptions, run_video
 from gridpose.pipeline.writer import VideoWriter
 
@@ -92,7 +92,12 @@ def prepare(job: Job) -> Prepared:
 def _video(job: Job, given: Prepared, drawn: bool, ahead: int = 64) -> dict[str, Any]:
     network = Network(given.network, given.people)
     detector = TopDownDetector(
-        "hrnet", network, Finder(given.people), HUMAN36M_17, "", crops_at_once=ahead
+        "hrnet",
+        WithoutHints(network),
+        Finder(given.people),
+        HUMAN36M_17,
+        "",
+        crops_at_once=ahead,
     )
     options = VideoOptions(
         detector=detector, device=str(job.device), precision=given.precision, overwrite=True
@@ -103,7 +108,7 @@ def _video(job: Job, given: Prepared, drawn: bool, ahead: int = 64) -> dict[str,
         "frames": result.frames,
         "people": len(result.track_ids),
         "frames_s": result.frames / result.seconds,
-        "crops_per_call": np.mean(network.calls),
+        "crops_per_call": float(np.mean(network.calls)),
         "gpu_percent": used.percent,
         "stages_s": result.seconds_by_stage,
     }
