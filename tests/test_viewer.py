@@ -190,7 +190,7 @@ class Page:
 
 @pytest.fixture
 def opened(chromium, written):
-    def at(name="plain", size=(900, 600), scheme="dark"):
+    def at(name="plain", size=(760, 480), scheme="dark"):
         return Page(chromium, written / f"{name}.html", size, scheme)
 
     return at
@@ -276,15 +276,19 @@ def test_playing_takes_as_long_as_it_should(opened, name):
     page = opened(name)
     page.key(" ")
     assert page.run("return gridpose.playing")
-    start, begun = page.until(
-        "return gridpose.frame > 2 && [gridpose.time, performance.now() / 1000]"
-    )
-    drawn = page.run("return gridpose.framesDrawn")
-    end, ended = page.until(
-        "return gridpose.frame > 40 && [gridpose.time, performance.now() / 1000]"
-    )
+    # Watched from within: a busy machine answers questions late, or when it has begun anew.
+    (start, begun, before), (end, ended, after), pictures = page.driver.execute_async_script("""
+        const done = arguments[0];
+        let [first, pictures] = [null, 0];
+        (function look() {
+            const now = [gridpose.time, performance.now() / 1000, gridpose.framesDrawn];
+            if (gridpose.frame > 2) first ??= now;
+            if (first) pictures += 1;
+            if (first && gridpose.frame > 40) done([first, now, pictures]);
+            else requestAnimationFrame(look);
+        })()""")
     assert end - start == pytest.approx(ended - begun, abs=0.35)
-    assert page.run("return gridpose.framesDrawn") - drawn >= 8
+    assert after - before >= pictures - 2  # each picture of the screen is drawn
     page.key(" ")
     assert not page.run("return gridpose.playing")
     assert page.problems() == []
