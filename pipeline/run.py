@@ -244,9 +244,11 @@ class _Run:
         """Everything after detection."""
         panels: deque[tuple[float, ImageArray | None]] = deque()
         batch: list[_Detected] = []
-        stages = self._load_post_detection() if self._lifter_is_light() else None
+        # torch may not load beside the detector: its import and mmengine's reading of configs both
+        # make syntax trees, which two threads at once cannot do in Python 3.11 ("AST constructor
+        # recursion depth mismatch"). It then loads once the detector is at work.
+        stages = None if self._models.lifter_needs_torch else self._load_post_detection()
         for item in detected:
-            # Only now, so that torch and scipy load while the detector is at work already.
             stages = stages or self._load_post_detection()
             panels.append((item.time, item.panel))
             batch.append(item)
@@ -261,7 +263,7 @@ class _Run:
             if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
                 self.notes.append(
                     f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
-                    "--gravity estimate sets them upright"
+                    "`gravity=estimate` sets them upright"
                 )
 
     def _decode(self) -> Iterator[tuple[Frame, ImageArray | None]]:

@@ -303,7 +303,7 @@ def test_a_camera_that_looks_down(video, lifter):
 
     leaning = Leaning(lifter, -30)
     level, _ = run(video, None, leaning, script)
-    assert any("--gravity estimate sets them upright" in warning for warning in level.warnings)
+    assert any("`gravity=estimate` sets them upright" in warning for warning in level.warnings)
     upright, _ = run(video, None, leaning, script, gravity="estimate")
     assert upright.warnings == []
     as_it_is, _ = run(video, None, lifter, script)
