@@ -22,12 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from gridpose.core import GridposeError, InputError
-from gridpose.openvino_engine import Engine, EnginePrecision, import_openvino
+from gridpose.openvino_engine import OPENVINO_FOLDER, Engine, EnginePrecision, import_openvino
 from gridpose.storage import cache_dir, file_sha256, sha256
 
 _FORMAT: Final = 1
 """To be raised when what is converted changes, though weights and config do not."""
-_FOLDER: Final = "openvino"
 _NETWORK, _WEIGHTS, _ABOUT = "network.xml", "network.bin", "about.json"
 _LARGEST_ERROR: Final = 1e-3
 """Of a converted network, against torch, as part of the largest value."""
@@ -90,7 +89,7 @@ def converted(network: nn.Module, crop_size: tuple[int, int], what: Mapping[str,
         default=str,
     )
     try:
-        folder = cache_dir() / _FOLDER / sha256(key.encode())[:32]
+        folder = cache_dir() / OPENVINO_FOLDER / sha256(key.encode())[:32]
         if (before := _kept(folder, key)) is not None:
             return before
         folder.parent.mkdir(exist_ok=True)
