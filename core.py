@@ -5,8 +5,6 @@ This module sits at the bottom of the import graph, so it needs NumPy and nothin
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntFlag
@@ -69,36 +67,6 @@ def unit_vectors(vectors: AnyArray) -> DoubleArray:
     """Vectors (..., D) over their lengths; those without length stay near zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float64)
-
-
-def may_have_gpu() -> bool:
-    """Whether there can be a CUDA device, told without torch: by its driver's library."""
-    try:
-        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def keep_freed_memory() -> None:
-    """Keep glibc from handing large buffers back to the kernel.
-
-    To get fresh pages for every batch was half the time of a training on a CPU.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return
-    m_trim_threshold, m_mmap_max = -1, -4
-    libc.mallopt(m_mmap_max, 0)
-    libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def usable_cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class GridposeError(Exception):

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from gridpose.core import AnyArray, GridposeError, InputError, MissingError, usable_cores
+from gridpose.core import AnyArray, GridposeError, InputError, MissingError
+from gridpose.machine import usable_cores
 from gridpose.storage import cache_dir, file_sha256, sha256, write_atomically
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from gridpose.core import InputError, MissingError, UsageError
 from gridpose.detectors.base import Detection, Detector
@@ -23,15 +23,12 @@ __all__ = [
     "BLAZEPOSE_33",
     "COCO_17",
     "CONVENTIONS",
-    "DETECTORS",
     "HUMAN36M_17",
     "Convention",
     "Detection",
     "Detector",
     "load_detector",
 ]
-
-DETECTORS = ("auto", "blazepose", "blazepose-full", "blazepose-lite", "hrnet")
 
 
 def load_detector(
@@ -59,16 +56,17 @@ def load_detector(
         MissingError: something it needs is not installed.
         InputError: weights or config of HRNet cannot be used.
     """
-    if name not in DETECTORS:
-        raise UsageError(f"unknown detector {name!r}; known are {', '.join(DETECTORS)}")
+    from gridpose.detectors.options import DetectorName, why_unusable
+
+    known = get_args(DetectorName)
+    if name not in known:
+        raise UsageError(f"unknown detector {name!r}; known are {', '.join(known)}")
     given = hrnet is not None and (hrnet.weights is not None or hrnet.config is not None)
     if name.startswith("blazepose") and given:
         raise UsageError(f"weights and configs are for the detector hrnet, not for {name}")
     reason = "asked for"
     lack = ""
     if name == "auto":
-        from gridpose.detectors.options import why_unusable
-
         lack = "" if given else why_unusable()
         reason = "weights are given" if given else "mmpose and its weights are there"
     if name == "hrnet" or (name == "auto" and not lack):

@@ -12,7 +12,7 @@ from gridpose.detectors.conventions import convention_of
 from gridpose.detectors.mmpose_models import INSTALL, build_model
 from gridpose.detectors.openvino_topdown import on_openvino, why_torch
 from gridpose.detectors.options import HRNetOptions, weights_at_hand
-from gridpose.detectors.person_boxes import load_person_finder
+from gridpose.detectors.person_finder import load_person_finder
 from gridpose.detectors.pose_config import PoseConfig, is_known, read_config
 from gridpose.detectors.pose_weights import (
     PoseWeights,

@@ -9,14 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray, UsageError
-
-FINDERS: Final = ("auto", "blazepose", "mmdet", "full-frame")
+from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray
 
 
 @dataclass(frozen=True)
@@ -113,33 +110,3 @@ def person_boxes(
     order = order[(sides[order] >= 2).all(-1)][:max_persons]
     scores = np.asarray(scores, np.float32).reshape(-1)[order]
     return PersonBoxes(clipped[order], scores, None if hints is None else hints[order])
-
-
-def load_person_finder(
-    name: str = "auto", *, device: str = "cpu", max_persons: int = 6
-) -> PersonFinder:
-    """Load a finder by name.
-
-    Args:
-        name: ``auto`` takes mmdet where it is installed and has its weights, else BlazePose.
-        device: of mmdet's network; BlazePose runs on the CPU.
-        max_persons: of more people in a frame the largest are taken.
-
-    Raises:
-        UsageError: unknown name, or ``max_persons`` is less than 1.
-        MissingError: a package or file that the finder needs is missing.
-        InputError: mmdet cannot read the config or the weights.
-    """
-    if name not in FINDERS:
-        raise UsageError(f"unknown person finder {name!r}; known are {', '.join(FINDERS)}")
-    if max_persons < 1:
-        raise UsageError(f"max_persons is {max_persons}; at least one person is needed")
-    if name == "full-frame":
-        return FullFrame()
-    from gridpose.detectors.mmdet_boxes import MmdetPersons, why_unusable
-
-    if name == "mmdet" or (name == "auto" and not why_unusable()):
-        return MmdetPersons(device=device, max_persons=max_persons)
-    from gridpose.detectors.blazepose.finder import load_persons
-
-    return load_persons(max_persons)

@@ -7,7 +7,7 @@ replaces it", "`batch_size` 0: must be at least 1". On the command line they nam
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 _PARAMETER: Final = re.compile(r"(?<![^\s(])`([a-z_]\w*)(?:=([^`]*))?`(?!\w)")
 
@@ -28,6 +28,17 @@ _OTHER_NAMES: Final = {
 def as_options(text: str) -> str:
     """A message of the library, with options in place of the parameters that it names."""
     return _PARAMETER.sub(lambda match: _option(match[1], match[2]), text)
+
+
+def in_options(values: Any) -> Any:
+    """Values for JSON, with :func:`as_options` of every text among them."""
+    if isinstance(values, str):
+        return as_options(values)
+    if isinstance(values, dict):
+        return {key: in_options(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [in_options(value) for value in values]
+    return values
 
 
 def _option(parameter: str, value: str | None) -> str:

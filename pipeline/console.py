@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from gridpose.pipeline.cli_errors import as_options
+from gridpose.pipeline.cli_errors import as_options, in_options
 
 if TYPE_CHECKING:
     from gridpose.pipeline.job import Progress
@@ -35,9 +35,9 @@ class Console:
     def result(self, values: dict[str, Any], text: str) -> None:
         """The outcome: one JSON object with ``--json``, else words."""
         if self.json_output:
-            print(json.dumps(values), flush=True)
+            print(json.dumps(in_options(values)), flush=True)
         elif not self.quiet:
-            print(text, flush=True)
+            print(as_options(text), flush=True)
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:

@@ -28,7 +28,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 import ffmpeg
 
-from gridpose.core import InputError, MissingError, usable_cores
+from gridpose.core import InputError, MissingError
+from gridpose.machine import usable_cores
 
 PROBE_SECONDS = 60.0
 MAX_PIXELS = 1 << 26

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from gridpose.core import SHIPPED_LIFTERS, Precision, may_have_gpu
+from gridpose.core import SHIPPED_LIFTERS, Precision
+from gridpose.machine import may_have_gpu
 from gridpose.pipeline.options import VideoOptions
 
 if TYPE_CHECKING:

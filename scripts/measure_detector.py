@@ -27,7 +27,8 @@ from gridpose.core import MIRRORED, DoubleArray, FloatArray, ImageArray, InputEr
 from gridpose.detectors import COCO_17, Detector, load_detector
 from gridpose.detectors.blazepose.detector import load_persons
 from gridpose.detectors.blazepose.finder import LEVELS
-from gridpose.detectors.person_boxes import PersonBoxes, PersonFinder, load_person_finder, overlaps
+from gridpose.detectors.person_boxes import PersonBoxes, PersonFinder, overlaps
+from gridpose.detectors.person_finder import load_person_finder
 from gridpose.pipeline.reader import VideoReader
 from gridpose.pipeline.tracking import Observation, Tracker
 

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from gridpose.core import GridposeError, InputError, MissingError
 from gridpose.detectors import mmdet_boxes
 from gridpose.detectors.mmdet_boxes import MmdetPersons, default_config, default_weights
-from gridpose.detectors.person_boxes import load_person_finder
+from gridpose.detectors.person_finder import load_person_finder
 
 BOXES = [
     [10, 10, 40, 90],  # a person

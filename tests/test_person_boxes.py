@@ -26,11 +26,11 @@ from gridpose.detectors.blazepose.regions import Regions
 from gridpose.detectors.conventions import BLAZEPOSE_33
 from gridpose.detectors.person_boxes import (
     FullFrame,
-    load_person_finder,
     non_maximum_suppression,
     overlaps,
     person_boxes,
 )
+from gridpose.detectors.person_finder import load_person_finder
 
 SAMPLE_PEOPLE = Path(__file__).parent / "data" / "sample_video_people.json"
 

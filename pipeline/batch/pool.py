@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
 
-from gridpose.core import GridposeError, MissingError, usable_cores
+from gridpose.core import GridposeError, MissingError
+from gridpose.machine import usable_cores
 from gridpose.pipeline.batch import worker as worker_program
 from gridpose.pipeline.batch.engine import Event
 from gridpose.pipeline.batch.processes import (

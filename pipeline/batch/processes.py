@@ -7,7 +7,7 @@ from typing import Final
 
 import psutil
 
-from gridpose.core import may_have_gpu, usable_cores
+from gridpose.machine import may_have_gpu, usable_cores
 
 THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",

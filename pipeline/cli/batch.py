@@ -66,14 +66,10 @@ def batch_command(
         return
     for line in _failures(result):
         typer.echo(as_options(line), err=True)
-    summary = result.summary()
-    summary["warnings"] = [as_options(text) for text in summary["warnings"]]
-    for failed in summary["failed"]:
-        failed["message"] = failed["message"] and as_options(failed["message"])
     states = ", ".join(f"{count} {state}" for state, count in sorted(result.states.items()))
     text = f"{len(result.entries)} videos: {states or 'none'}; {result.done_now} done now, "
     files = "".join(f"\n  {file}" for file in result.reports)
-    console.result(summary, f"{text}{result.seconds:.1f} s{files}")
+    console.result(result.summary(), f"{text}{result.seconds:.1f} s{files}")
     if result.failed:
         raise typer.Exit(PARTLY_FAILED)
 

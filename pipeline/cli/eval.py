@@ -20,7 +20,6 @@ from gridpose.pipeline.cli_common import (
     LiftingModel,
     Overwrite,
 )
-from gridpose.pipeline.cli_errors import as_options
 from gridpose.pipeline.console import Console, aligned
 
 if TYPE_CHECKING:
@@ -307,7 +306,6 @@ def eval_command(
     console.result(
         {
             **result.to_dict(),
-            "notes": [as_options(note) for note in result.notes],
             "input": input_name,
             "split": split,
             "data": str(folder),

@@ -14,7 +14,6 @@ from gridpose.pipeline.cli_common import (
     LiftingModel,
     Overwrite,
 )
-from gridpose.pipeline.cli_errors import as_options
 from gridpose.pipeline.console import Console, aligned
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def convert(
             "sha256": file_sha256(output),
             "precision": precision,
             **description,
-            "notices": [as_options(notice) for notice in notices],
+            "notices": list(notices),
         },
         f"{output}: {_architecture(description)}, {' '.join(description['padding_mode'])} "
         f"padding, temperature {description['temperature']:g}, "
@@ -182,7 +181,7 @@ def show(
         "metrics": checkpoint.metrics,
         "grid": [[list(cell) for cell in row] for row in cells],
         "joints_without_cell": lost,
-        "notices": [as_options(notice) for notice in loaded.notices],
+        "notices": list(loaded.notices),
         "picture": None if output is None else str(output),
     }
     if output is not None:

@@ -10,7 +10,6 @@ import typer
 
 from gridpose.option import OUTPUT
 from gridpose.pipeline.cli.options import with_console, with_options
-from gridpose.pipeline.cli_errors import as_options
 from gridpose.pipeline.console import Console
 from gridpose.pipeline.options import VideoOptions
 
@@ -73,7 +72,7 @@ def run(source: Path, output: Path, options: VideoOptions, console: Console) -> 
         files = "\n".join(f"  {file}" for file in result.files)
         rate = result.frames / result.seconds
         console.result(
-            {**result.summary(), "warnings": [as_options(text) for text in result.warnings]},
+            result.summary(),
             f"{result.frames} frames, {len(result.track_ids)} people, "
             f"{result.seconds:.1f} s ({rate:.1f} fps)\n{files}",
         )
