@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,8 +14,12 @@ if TYPE_CHECKING:
     from gridpose.lifting.training.options import TrainOptions
     from gridpose.lifting.training.trainer import TrainResult
 
-_DATA, _NETWORK, _OPTIMISATION = "Data", "Network", "Optimisation"
-_OUTPUT, _MACHINE = "Output", "Machine"
+# Options by the panels of the help that they are in.
+_data = partial(typer.Option, rich_help_panel="Data")
+_network = partial(typer.Option, rich_help_panel="Network")
+_optimisation = partial(typer.Option, rich_help_panel="Optimisation")
+_output = partial(typer.Option, rich_help_panel="Output")
+_machine = partial(typer.Option, rich_help_panel="Machine")
 
 
 def _train(options: TrainOptions, quiet: bool, verbose: bool, json_output: bool) -> None:
@@ -82,253 +87,169 @@ def train_command(
     more_mocap: Annotated[list[Path] | None, typer.Argument(hidden=True, metavar="")] = None,
     data_rootdir: Annotated[
         Path,
-        typer.Option(
-            metavar="FOLDER", help="Data sets are folders in this one.", rich_help_panel=_DATA
-        ),
+        _data(metavar="FOLDER", help="Data sets are folders in this one."),
     ] = Path("./data/"),
     input_name: Annotated[
         str,
-        typer.Option(
-            "--input",
-            metavar="NAME",
-            help="Data set: gt, hrnet, or another's name.",
-            rich_help_panel=_DATA,
-        ),
+        _data("--input", metavar="NAME", help="Data set: gt, hrnet, or another's name."),
     ] = "gt",
     fps: Annotated[
         float,
-        typer.Option(help="Frame rate of the data set, for --temporal.", rich_help_panel=_DATA),
+        _data(help="Frame rate of the data set, for --temporal."),
     ] = 50.0,
     select_on: Annotated[
         Literal["val", "test"],
-        typer.Option(
+        _data(
             help="Choose the best epoch on held-out performances of the training subjects, or on"
-            " the test set, as the published code does: its results are then too good.",
-            rich_help_panel=_DATA,
+            " the test set, as the published code does: its results are then too good."
         ),
     ] = "val",
-    val_share: Annotated[
-        float, typer.Option(help="Share of performances held out.", rich_help_panel=_DATA)
-    ] = 0.05,
+    val_share: Annotated[float, _data(help="Share of performances held out.")] = 0.05,
     mocap: Annotated[
         list[Path] | None,
-        typer.Option(
+        _data(
             metavar="FILES...",
             help="Instead of a data set: motion capture (.npz) that poses are drawn from, seen by"
             " virtual cameras and a detector that errs.",
-            rich_help_panel=_DATA,
         ),
     ] = None,
     still: Annotated[
         list[Path] | None,
-        typer.Option(
+        _data(
             metavar="FILE",
             help="With --mocap and --temporal: draw people who hardly move from this file (may be"
             " given several times).",
-            rich_help_panel=_DATA,
         ),
     ] = None,
-    steps: Annotated[
-        int, typer.Option(min=1, help="Of an epoch, with --mocap.", rich_help_panel=_DATA)
-    ] = 1000,
+    steps: Annotated[int, _data(min=1, help="Of an epoch, with --mocap.")] = 1000,
     lifting_model: Annotated[
         Literal["gridconv", "dgridconv", "dgridconv_autogrids"],
-        typer.Option(
-            metavar="MODEL",
-            help="gridconv, dgridconv or dgridconv_autogrids.",
-            rich_help_panel=_NETWORK,
-        ),
+        _network(metavar="MODEL", help="gridconv, dgridconv or dgridconv_autogrids."),
     ] = "gridconv",
     temporal: Annotated[
         str | None,
-        typer.Option(
+        _network(
             metavar="FILE",
             help="Train a network that sees time around this lifter of single frames (a checkpoint"
             " or default-frame), which stays as it is.",
-            rich_help_panel=_NETWORK,
         ),
     ] = None,
     hidsize: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Channels: 256, or 128 with --temporal.", rich_help_panel=_NETWORK
-        ),
+        _network(min=1, help="Channels: 256, or 128 with --temporal."),
     ] = None,
-    num_block: Annotated[
-        int, typer.Option(min=0, help="Residual blocks.", rich_help_panel=_NETWORK)
-    ] = 2,
+    num_block: Annotated[int, _network(min=0, help="Residual blocks.")] = 2,
     padding_mode: Annotated[
         tuple[str, str],
-        typer.Option(
-            metavar="A B",
-            help="Of the two branches: c, z or r each.",
-            rich_help_panel=_NETWORK,
-        ),
+        _network(metavar="A B", help="Of the two branches: c, z or r each."),
     ] = ("c", "r"),
     grid_shape: Annotated[
         tuple[int, int],
-        typer.Option(
-            metavar="H W", help="Other than 5 5 with autogrids only.", rich_help_panel=_NETWORK
-        ),
+        _network(metavar="H W", help="Other than 5 5 with autogrids only."),
     ] = (5, 5),
-    autosgt_prior: Annotated[
-        str, typer.Option(help="What a learnable grid starts from.", rich_help_panel=_NETWORK)
-    ] = "standard",
-    dropout: Annotated[
-        float, typer.Option(help="Share of channels dropped.", rich_help_panel=_NETWORK)
-    ] = 0.25,
+    autosgt_prior: Annotated[str, _network(help="What a learnable grid starts from.")] = "standard",
+    dropout: Annotated[float, _network(help="Share of channels dropped.")] = 0.25,
     load: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Checkpoint to start from.", rich_help_panel=_NETWORK),
+        _network(metavar="FILE", help="Checkpoint to start from."),
     ] = None,
     loss: Annotated[
         Literal["l2", "l1", "sqrtl2"],
-        typer.Option(
+        _optimisation(
             help="On the 75 values of the grid (of autogrids and with --mocap on the 51 of the"
-            " joints): mean square, mean absolute, mean distance.",
-            rich_help_panel=_OPTIMISATION,
+            " joints): mean square, mean absolute, mean distance."
         ),
     ] = "l2",
-    epoch: Annotated[
-        int, typer.Option(min=1, help="How many.", rich_help_panel=_OPTIMISATION)
-    ] = 200,
+    epoch: Annotated[int, _optimisation(min=1, help="How many.")] = 200,
     seconds: Annotated[
         float | None,
-        typer.Option(
+        _optimisation(
             help="With --mocap: end after so much time, whatever the steps; epochs are equal shares"
-            " of it.",
-            rich_help_panel=_OPTIMISATION,
+            " of it."
         ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="In a step of all processes: 200 poses, or 64 windows with --temporal.",
-            rich_help_panel=_OPTIMISATION,
+        _optimisation(
+            min=1, help="In a step of all processes: 200 poses, or 64 windows with --temporal."
         ),
     ] = None,
-    test_batch: Annotated[
-        int, typer.Option(min=1, help="Poses lifted at once.", rich_help_panel=_OPTIMISATION)
-    ] = 1000,
+    test_batch: Annotated[int, _optimisation(min=1, help="Poses lifted at once.")] = 1000,
     optimizer: Annotated[
         Literal["adam", "adamw", "muon"],
-        typer.Option(
-            help="muon: for weight matrices, AdamW for the rest; needs torch 2.9.",
-            rich_help_panel=_OPTIMISATION,
-        ),
+        _optimisation(help="muon: for weight matrices, AdamW for the rest; needs torch 2.9."),
     ] = "adam",
-    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_OPTIMISATION)] = 1e-3,
+    lr: Annotated[float, _optimisation(help="Learning rate.")] = 1e-3,
     lr_schedule: Annotated[
         Literal["stepped", "trapezoid"],
-        typer.Option(
+        _optimisation(
             help="stepped: as published, by --lr-decay and --lr-gamma; trapezoid: up from 0, down"
-            " to 0, by --warm-up and --cool-down.",
-            rich_help_panel=_OPTIMISATION,
+            " to 0, by --warm-up and --cool-down."
         ),
     ] = "stepped",
     lr_decay: Annotated[
         int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="It falls after epochs 1, N+1, 2N+1, ...",
-            rich_help_panel=_OPTIMISATION,
-        ),
+        _optimisation(min=1, metavar="N", help="It falls after epochs 1, N+1, 2N+1, ..."),
     ] = 10,
-    lr_gamma: Annotated[
-        float, typer.Option(help="By this factor.", rich_help_panel=_OPTIMISATION)
-    ] = 0.96,
+    lr_gamma: Annotated[float, _optimisation(help="By this factor.")] = 0.96,
     warm_up: Annotated[
         float,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of the training over which it rises.",
-            rich_help_panel=_OPTIMISATION,
-        ),
+        _optimisation(metavar="SHARE", help="Share of the training over which it rises."),
     ] = 0.03,
     cool_down: Annotated[
         float,
-        typer.Option(
-            metavar="SHARE",
-            help="Share at the end over which it falls.",
-            rich_help_panel=_OPTIMISATION,
-        ),
+        _optimisation(metavar="SHARE", help="Share at the end over which it falls."),
     ] = 0.5,
     grid_lr: Annotated[
         float,
-        typer.Option(
-            help="A learnable grid's learning rate, times the others'.",
-            rich_help_panel=_OPTIMISATION,
-        ),
+        _optimisation(help="A learnable grid's learning rate, times the others'."),
     ] = 1.0,
-    max_temp: Annotated[
-        float, typer.Option(help="Highest attention temperature.", rich_help_panel=_OPTIMISATION)
-    ] = 30.0,
+    max_temp: Annotated[float, _optimisation(help="Highest attention temperature.")] = 30.0,
     temp_epoch: Annotated[
         int,
-        typer.Option(min=1, help="Epochs over which it falls.", rich_help_panel=_OPTIMISATION),
+        _optimisation(min=1, help="Epochs over which it falls."),
     ] = 10,
     temperature_schedule: Annotated[
         Literal["none", "linear"],
-        typer.Option(
-            help="none: constant, which made the published models; linear: down to 1, as meant.",
-            rich_help_panel=_OPTIMISATION,
+        _optimisation(
+            help="none: constant, which made the published models; linear: down to 1, as meant."
         ),
     ] = "none",
     ema: Annotated[
         float | None,
-        typer.Option(
-            metavar="DECAY",
-            help="Average weights, as with 0.999.",
-            rich_help_panel=_OPTIMISATION,
-        ),
+        _optimisation(metavar="DECAY", help="Average weights, as with 0.999."),
     ] = None,
     frozen_epochs: Annotated[
         int,
-        typer.Option(
-            min=0,
-            help="Last epochs, with BatchNorm's statistics as they will be in use.",
-            rich_help_panel=_OPTIMISATION,
+        _optimisation(
+            min=0, help="Last epochs, with BatchNorm's statistics as they will be in use."
         ),
     ] = 0,
     seed: Annotated[
         int,
-        typer.Option(
-            min=0, max=2**31 - 1, help="Of all random numbers.", rich_help_panel=_OPTIMISATION
-        ),
+        _optimisation(min=0, max=2**31 - 1, help="Of all random numbers."),
     ] = 0,
-    exp: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the run.", rich_help_panel=_OUTPUT)
-    ] = "temporary",
+    exp: Annotated[str, _output(metavar="NAME", help="Name of the run.")] = "temporary",
     ckpt: Annotated[
         Path,
-        typer.Option(
-            metavar="FOLDER", help="Runs are folders in this one.", rich_help_panel=_OUTPUT
-        ),
+        _output(metavar="FOLDER", help="Runs are folders in this one."),
     ] = Path("checkpoint"),
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on where the run stopped.", rich_help_panel=_OUTPUT),
+        _output("--resume", help="Go on where the run stopped."),
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=_OUTPUT),
+        _output("--overwrite", help="Replace results that exist."),
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MACHINE)
-    ] = "auto",
+    device: Annotated[str, _machine(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         Literal["fp32", "fp16", "bf16"],
-        typer.Option(help="fp16 and bf16: mixed precision, on a GPU.", rich_help_panel=_MACHINE),
+        _machine(help="fp16 and bf16: mixed precision, on a GPU."),
     ] = "fp32",
     compile_network: Annotated[
         bool,
-        typer.Option(
-            "--compile",
-            help="Compile the network; pays off in long runs on GPUs.",
-            rich_help_panel=_MACHINE,
-        ),
+        _machine("--compile", help="Compile the network; pays off in long runs on GPUs."),
     ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
