@@ -21,7 +21,16 @@ PICTURE: Final = "Picture"
 OUTPUT: Final = "Output"
 MACHINE: Final = "Machine"
 PANELS: Final = (
-    *(INPUT, DATA, DETECTOR, LIFTER, NETWORK, OPTIMISATION, MOTION, PICTURE, OUTPUT, MACHINE),
+    INPUT,
+    DATA,
+    DETECTOR,
+    LIFTER,
+    NETWORK,
+    OPTIMISATION,
+    MOTION,
+    PICTURE,
+    OUTPUT,
+    MACHINE,
 )
 """In the order in which ``--help`` has them."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gridpose.core import AnyArray, InputError
 
-_ERRORS: Final = (
+UNREADABLE: Final = (
     OSError,
     EOFError,
     ValueError,
@@ -23,6 +23,7 @@ _ERRORS: Final = (
     zipfile.BadZipFile,
     zlib.error,
 )
+"""What NumPy and zipfile raise for files that are damaged, encrypted or of another kind."""
 
 
 def read_arrays(
@@ -41,5 +42,5 @@ def read_arrays(
             return {name: data[name] for name in (*names, *optional) if name in data}
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file") from error
-    except _ERRORS as error:
+    except UNREADABLE as error:
         raise InputError(f"{file}: not an npz file ({error})") from error

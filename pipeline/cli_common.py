@@ -8,7 +8,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, ParamSpec
 
@@ -25,22 +24,6 @@ TERMINATED = 143
 
 class TerminatedError(BaseException):
     """A polite request to end (SIGTERM); like Ctrl-C not for ordinary handlers."""
-
-
-class PrecisionName(str, Enum):
-    """Arithmetic of training."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-
-
-class ModelName(str, Enum):
-    """The lifting networks, for training."""
-
-    gridconv = "gridconv"
-    dgridconv = "dgridconv"
-    dgridconv_autogrids = "dgridconv_autogrids"
 
 
 BOTH_SPELLINGS: Final[dict[str, Any]] = {

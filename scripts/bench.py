@@ -298,8 +298,12 @@ def viewer(
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for flag in (
-        *("--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"),
-        *("--enable-unsafe-swiftshader", "--autoplay-policy=no-user-gesture-required"),
+        "--headless=new",
+        "--no-sandbox",
+        "--use-gl=angle",
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",
+        "--autoplay-policy=no-user-gesture-required",
     ):
         options.add_argument(flag)
     tracks = read_pose_file(poses)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from gridpose.core import MIRRORED, NUM_JOINTS, DoubleArray, InputError, Missing
 from gridpose.lifting.data.dataset import SUBJECTS
 from gridpose.lifting.data.files import Key, Split, bone_lengths
 from gridpose.lifting.data.h36m_cameras import LENSES, MOUNTS
+from gridpose.lifting.npz import UNREADABLE
 
 STATIC_JOINTS: Final = (4, 5, 9, 10, 11, 16, 20, 21, 22, 23, 24, 28, 29, 30, 31)
 """Those of Human3.6M's 32 joints that repeat another one or end a hand or foot. The others are, in
@@ -90,10 +90,7 @@ def read_objects(file: Path, required: str, *optional: str) -> dict[str, Any]:
             for name in (required, *(name for name in optional if name in names)):
                 content = io.BytesIO(archive.read(f"{name}.npy"))
                 found[name] = _object_array(content, f"{file}: {name}")
-    except (
-        *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError),
-        *(NotImplementedError, RuntimeError),  # encrypted, or packed in a way zipfile cannot undo
-    ) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise InputError(f"{file}: not an npz file of VideoPose3D ({error})") from error
     return found
 

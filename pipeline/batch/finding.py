@@ -14,11 +14,32 @@ from gridpose.core import InputError
 from gridpose.pipeline.ffmpeg import probe
 
 VIDEO_SUFFIXES: Final = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "wmv", "asf", "flv", "mpg", "mpeg", "m2v"),
-        *("ts", "m2ts", "mts", "3gp", "3g2", "ogv", "vob", "mxf", "rm", "rmvb", "dv", "divx"),
-    )
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".3gp",
+        ".3g2",
+        ".ogv",
+        ".vob",
+        ".mxf",
+        ".rm",
+        ".rmvb",
+        ".dv",
+        ".divx",
+    ]
 )
 """Whatever is called so is meant to be a video: a broken one is reported, not passed over."""
 _STILL_PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")

@@ -18,10 +18,22 @@ from gridpose.storage import replacing
 
 CSV: Final = "report.csv"
 HTML: Final = "report.html"
-_COLUMNS: Final = (
-    *("path", "state", "kind", "message", "result", "size", "duration", "frames", "people"),
-    *("seconds", "attempts", "worker", "sha256", "warnings"),
-)
+_COLUMNS: Final = [
+    "path",
+    "state",
+    "kind",
+    "message",
+    "result",
+    "size",
+    "duration",
+    "frames",
+    "people",
+    "seconds",
+    "attempts",
+    "worker",
+    "sha256",
+    "warnings",
+]
 _ORDER: Final = ("failed", "running", "pending", "skipped", "done")
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --bad: #d0342c; --good: #2a8a4a; }

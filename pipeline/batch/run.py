@@ -28,9 +28,7 @@ STATE_FOLDER: Final = ".gridpose"
 JOURNAL: Final = "journal.sqlite3"
 _LOCK: Final = "lock"
 _HOLDER: Final = "running.json"
-_NOTED: Final = (
-    *("state", "kind", "message", "sha256", "seconds", "duration", "frames", "people"),
-)
+_NOTED: Final = ["state", "kind", "message", "sha256", "seconds", "duration", "frames", "people"]
 """What an outcome and its entry in the journal both have."""
 
 
