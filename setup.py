@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
@@ -212,5 +212,17 @@ class BuildWithVendored(build_py):
         super().run()
 
 
+FOLDERS = ("detectors", "lifting", "pipeline", "visualize")
+"""Installed as ``gridpose.detectors`` and so on; modules beside them as ``gridpose.core`` ..."""
+
 if __name__ == "__main__":  # as builds run it; tests import it
-    setup(cmdclass={"build_py": BuildWithVendored})
+    found = [
+        package
+        for folder in FOLDERS
+        for package in (folder, *(f"{folder}.{below}" for below in find_packages(folder)))
+    ]
+    setup(
+        packages=["gridpose", *(f"gridpose.{package}" for package in found)],
+        package_dir={"gridpose": ".", **{f"gridpose.{folder}": folder for folder in FOLDERS}},
+        cmdclass={"build_py": BuildWithVendored},
+    )

@@ -70,7 +70,7 @@ def load_detector(
         lack = "" if given else why_unusable()
         reason = "weights are given" if given else "mmpose and its weights are there"
     if name == "hrnet" or (name == "auto" and not lack):
-        from gridpose.detectors.hrnet import load_hrnet
+        from gridpose.detectors.hrnet.detector import load_hrnet
 
         try:
             return load_hrnet(

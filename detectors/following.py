@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gridpose.core import BoolArray, DoubleArray, FloatArray
-from gridpose.detectors.person_boxes import overlaps
+from gridpose.detectors.boxes import overlaps
 
 # COCO's keypoints end at the eyes and ankles; a person's box goes on to crown and soles.
 _MARGIN = 0.12

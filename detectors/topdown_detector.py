@@ -1,6 +1,6 @@
 """Following people through a video by a network that sees one of them at a time.
 
-Persons are found by a :mod:`finder <gridpose.detectors.person_boxes>` now and then and followed by
+Persons are found by a :mod:`finder <gridpose.detectors.boxes>` now and then and followed by
 their keypoints in between; the network is given all crops of a few frames at once.
 """
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from gridpose.core import AnyArray, BoolArray, FloatArray, ImageArray
 from gridpose.detectors.base import Detection
+from gridpose.detectors.boxes import PersonFinder
 from gridpose.detectors.conventions import Convention
 from gridpose.detectors.following import Following, box_of, extent_of, needs_second_look
-from gridpose.detectors.person_boxes import PersonFinder
 
 # People are looked for this far ahead of the last keypoints; the time in which somebody who
 # sprints stays inside the padding of the box.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gridpose.devices import resolve_device
     from gridpose.lifting.lifter import Lifter, load_lifter
     from gridpose.lifting.metrics import mpjpe, pa_mpjpe
-    from gridpose.lifting.sgt import inverse_semantic_grid_transform, semantic_grid_transform
+    from gridpose.lifting.model.sgt import inverse_semantic_grid_transform, semantic_grid_transform
 
 __all__ = [
     "Lifter",

@@ -22,8 +22,8 @@ from gridpose.lifting.converted import (
     folder_for,
     load_converted,
 )
-from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.lifter import Lifter
+from gridpose.lifting.model.forward import FrameLifter, LiftWindows
 from gridpose.openvino_engine import import_openvino
 from gridpose.storage import file_sha256
 
@@ -71,7 +71,8 @@ def _keep(lifter: Lifter, folder: Path) -> None:
 def convert(lifter: Lifter, file: Path) -> None:
     """Write a lifter that sees time as OpenVINO's network, ``.xml`` with ``.bin`` beside it.
 
-    It takes windows of any number and length, as :class:`gridpose.lifting.forward.LiftWindows`.
+    It takes windows of any number and length, as
+    :class:`gridpose.lifting.model.forward.LiftWindows`.
 
     Raises:
         MissingError: OpenVINO is not installed.

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from gridpose.core import FloatArray, GridposeError, MissingError
 from gridpose.lifting.sequences import lift_keypoints
-from gridpose.lifting.shipped import SHIPPED, shipped_sha256
+from gridpose.lifting.weights.shipped import SHIPPED, shipped_sha256
 from gridpose.openvino_engine import OPENVINO_FOLDER, is_installed, openvino_core
 from gridpose.storage import cache_dir, file_sha256, sha256
 
@@ -28,7 +28,7 @@ class ConvertedLifter:
     """Lifts sequences as the default lifter does, but for rounding.
 
     Args:
-        network: OpenVINO's file, of :class:`gridpose.lifting.forward.LiftWindows`.
+        network: OpenVINO's file, of :class:`gridpose.lifting.model.forward.LiftWindows`.
         weights: SHA-256 of the weights that it was made from.
         fov_degrees: horizontal field of view that is assumed where none is given.
         cache: where OpenVINO may keep what it makes of the file; None for nowhere.

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from gridpose.core import NUM_JOINTS
-from gridpose.lifting.network import LiftingNetwork
-from gridpose.lifting.sgt import GRID_SHAPE, sgt_matrices
+from gridpose.lifting.model.network import LiftingNetwork
+from gridpose.lifting.model.sgt import GRID_SHAPE, sgt_matrices
 
 Cells = list[list[tuple[int, ...]]]
 """Rows of cells; a cell is the joints (Human3.6M-17) whose mean it holds."""

@@ -17,15 +17,19 @@ from torch import Tensor
 from gridpose.core import MIRRORED, NUM_JOINTS, FloatArray, InputError, UsageError
 from gridpose.devices import AUTOCAST, Precision, resolve_device
 from gridpose.lifting.body import to_mean_size
-from gridpose.lifting.checkpoint import Checkpoint, is_safetensors, read_checkpoint
-from gridpose.lifting.forward import FrameLifter, LiftWindows
-from gridpose.lifting.layers import PaddingModes
-from gridpose.lifting.network import Kind, NetworkConfig
+from gridpose.lifting.model.forward import FrameLifter, LiftWindows
+from gridpose.lifting.model.layers import PaddingModes
+from gridpose.lifting.model.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
-from gridpose.lifting.published import read_published
 from gridpose.lifting.sequences import lift_keypoints, seen_joints
-from gridpose.lifting.shipped import SHIPPED, shipped_sha256, shipped_weights
-from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, is_temporal, read_temporal
+from gridpose.lifting.weights.checkpoint import Checkpoint, is_safetensors, read_checkpoint
+from gridpose.lifting.weights.published import read_published
+from gridpose.lifting.weights.shipped import SHIPPED, shipped_sha256, shipped_weights
+from gridpose.lifting.weights.temporal_checkpoint import (
+    TemporalCheckpoint,
+    is_temporal,
+    read_temporal,
+)
 from gridpose.storage import file_sha256
 
 _PARALLEL_BATCH = 256

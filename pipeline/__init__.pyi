@@ -1,13 +1,13 @@
-from .angles import write_angles
 from .batch import BatchOptions, run_batch
 from .estimator import PoseEstimator
 from .exports import export_poses
-from .job import Progress, VideoResult
-from .keypoint_files import lift_file
+from .exports.angles import write_angles
+from .keypoint_input.lift import lift_file
 from .models import Models
 from .options import VideoOptions
-from .posefile import read_pose_file
+from .poses.file import read_pose_file
 from .render import RenderOptions, render_poses
+from .result import Progress, VideoResult
 from .run import run_video
 
 __all__ = [

@@ -51,7 +51,7 @@ def _torch() -> str:
 
 
 def _ffmpeg() -> str:
-    from gridpose.pipeline.ffmpeg import ffmpeg_program, ffmpeg_version
+    from gridpose.pipeline.video.ffmpeg import ffmpeg_program, ffmpeg_version
 
     program = ffmpeg_program()
     known = ffmpeg_version(program)
@@ -68,7 +68,7 @@ def _blazepose() -> str:
 
 
 def _mmpose() -> str:
-    from gridpose.detectors.mmpose_models import absent_packages, import_mmpose
+    from gridpose.detectors.hrnet.mmpose_models import absent_packages, import_mmpose
 
     import_mmpose()
     absent = absent_packages()
@@ -112,10 +112,10 @@ def _engine_cpu() -> str:
 
 
 def _mmdet() -> str:
-    from gridpose.detectors.mmdet_boxes import why_unusable
+    from gridpose.detectors.hrnet.mmdet_boxes import why_unusable
 
     if lack := why_unusable():
-        from gridpose.detectors.mmdet_boxes import INSTALL, WEIGHTS
+        from gridpose.detectors.hrnet.mmdet_boxes import INSTALL, WEIGHTS
 
         raise _LackError(
             f"{lack}; BlazePose finds the persons for HRNet",
@@ -145,7 +145,7 @@ def _installed(package: str) -> str:
 
 def examine() -> list[Finding]:
     """Try everything that a run needs."""
-    from gridpose.detectors.mmpose_models import INSTALL
+    from gridpose.detectors.hrnet.mmpose_models import INSTALL
     from gridpose.openvino_engine import INSTALL as INSTALL_OPENVINO
 
     checks: list[tuple[str, Callable[[], str], str, bool]] = [

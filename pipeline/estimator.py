@@ -19,11 +19,11 @@ from gridpose.core import (
     Person,
     UsageError,
 )
-from gridpose.pipeline.lifting_stage import LEAST_CONFIDENCE
 from gridpose.pipeline.models import Models
+from gridpose.pipeline.motion.lifting_stage import LEAST_CONFIDENCE
+from gridpose.pipeline.motion.tracking import Observation, Tracker, observed
+from gridpose.pipeline.motion.world import CLEARANCE, camera_to_world
 from gridpose.pipeline.options import VideoOptions
-from gridpose.pipeline.tracking import Observation, Tracker, observed
-from gridpose.pipeline.world import CLEARANCE, camera_to_world
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector

@@ -200,7 +200,7 @@ class VideoOptions:
     def check(self) -> None:
         """Raises UsageError for a value out of range, InputError for an unreadable lifter."""
         from gridpose.pipeline.exports import check_format
-        from gridpose.pipeline.reader import check_readable
+        from gridpose.pipeline.video.reader import check_readable
 
         check_times(self.start, self.end)
         if self.stride < 1 or self.batch_size < 1:

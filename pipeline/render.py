@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 
 from gridpose.core import ImageArray, InputError, PoseTracks, UsageError
-from gridpose.pipeline.endpoints import ImageSink
-from gridpose.pipeline.ffmpeg import StreamInfo
-from gridpose.pipeline.interrupts import interrupts_held
-from gridpose.pipeline.job import Progress
 from gridpose.pipeline.outputs import check_output, check_suffix
-from gridpose.pipeline.reader import Frame, VideoReader
-from gridpose.pipeline.writer import VideoWriter
+from gridpose.pipeline.result import Progress
+from gridpose.pipeline.video.endpoints import ImageSink
+from gridpose.pipeline.video.ffmpeg import StreamInfo
+from gridpose.pipeline.video.interrupts import interrupts_held
+from gridpose.pipeline.video.reader import Frame, VideoReader
+from gridpose.pipeline.video.writer import VideoWriter
 from gridpose.storage import replacing
 from gridpose.visualize.look import Look
 
@@ -73,7 +73,7 @@ def render_poses(
     they can be turned round.
 
     Args:
-        tracks: as :func:`gridpose.pipeline.posefile.read_pose_file` gives them.
+        tracks: as :func:`gridpose.pipeline.poses.file.read_pose_file` gives them.
         output: the result.
         options: see :class:`RenderOptions`.
         on_progress: called after every finished frame.

@@ -17,30 +17,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridpose.core import ImageArray, InputError, Person, UsageError
-from gridpose.pipeline.background import Background
-from gridpose.pipeline.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.exports import check_export, export_poses
-from gridpose.pipeline.interrupts import interrupts_held
-from gridpose.pipeline.job import Progress, VideoResult
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.outputs import check_output
-from gridpose.pipeline.priority import give_way
-from gridpose.pipeline.reader import (
+from gridpose.pipeline.poses.spool import PoseSpool
+from gridpose.pipeline.result import Progress, VideoResult
+from gridpose.pipeline.stopwatch import LOAD, Stopwatch
+from gridpose.pipeline.video.background import Background
+from gridpose.pipeline.video.endpoints import ImageSink, ImageSource, Sink, Source
+from gridpose.pipeline.video.interrupts import interrupts_held
+from gridpose.pipeline.video.priority import give_way
+from gridpose.pipeline.video.reader import (
     Frame,
     VideoReader,
     check_readable,
     is_image,
 )
-from gridpose.pipeline.spool import PoseSpool
-from gridpose.pipeline.stopwatch import LOAD, Stopwatch
-from gridpose.pipeline.writer import VideoWriter
+from gridpose.pipeline.video.writer import VideoWriter
 from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
-    from gridpose.pipeline.ffmpeg import StreamInfo
-    from gridpose.pipeline.post_detection import PostDetection
+    from gridpose.pipeline.motion.post_detection import PostDetection
+    from gridpose.pipeline.video.ffmpeg import StreamInfo
     from gridpose.visualize import Layout
     from gridpose.visualize.look import Arrangement
 
@@ -79,7 +79,7 @@ def run_video(
         models: loaded for these options, and not closed; by default for this run only.
         on_progress: called after every finished frame.
         on_detector: called with the detector once it is loaded.
-        info: what :func:`~gridpose.pipeline.ffmpeg.probe` said of the video, if it was asked.
+        info: what :func:`~gridpose.pipeline.video.ffmpeg.probe` said of the video, if it was asked.
 
     Raises:
         InputError: the source cannot be used.
@@ -302,7 +302,7 @@ class _Run:
     def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
         with self._stopwatch(LOAD):
-            from gridpose.pipeline.post_detection import PostDetection
+            from gridpose.pipeline.motion.post_detection import PostDetection
 
             lifter = self._models.lifter
             self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256

@@ -100,7 +100,7 @@ def lifter(
     from literal import literal_network, state_of
     from torch.nn import functional
 
-    from gridpose.lifting.network import NetworkConfig, build_network
+    from gridpose.lifting.model.network import NetworkConfig, build_network
 
     torch.manual_seed(0)
     config = NetworkConfig(hidden=hidden, padding_mode=tuple(padding))  # type: ignore[arg-type]
@@ -340,9 +340,9 @@ def viewer(
 
 def make_clips(folder: Path, count: int, seconds: float) -> None:
     """So many different clips of the demo's video, half a second apart."""
-    from gridpose.pipeline.reader import VideoReader
     from gridpose.pipeline.sample import sample_video
-    from gridpose.pipeline.writer import VideoWriter
+    from gridpose.pipeline.video.reader import VideoReader
+    from gridpose.pipeline.video.writer import VideoWriter
 
     for number in range(count):
         start = number * 0.55
@@ -419,7 +419,7 @@ def video(
     rounds: int = 3,
 ) -> None:
     """`gridpose video` by detector, against ffmpeg's part and against another installation."""
-    from gridpose.pipeline.ffmpeg import ffmpeg_program
+    from gridpose.pipeline.video.ffmpeg import ffmpeg_program
 
     def whole(python: str, name: str) -> dict[str, Any]:
         command = [python, "-c", VIDEO_PROGRAM, str(source), str(drawn), name, str(time.time())]
@@ -463,13 +463,13 @@ def hrnet(
     import torch
     from mmengine import Config
 
-    from gridpose.detectors.mmpose_models import build_model, import_mmpose
-    from gridpose.detectors.openvino_network import OpenVINONetwork, converted
-    from gridpose.detectors.pose_config import DEFAULT_CONFIG, packaged_config, read_config
-    from gridpose.detectors.topdown import TopDownNetwork
+    from gridpose.detectors.hrnet.config import DEFAULT_CONFIG, packaged_config, read_config
+    from gridpose.detectors.hrnet.mmpose_models import build_model, import_mmpose
+    from gridpose.detectors.hrnet.network import TopDownNetwork
+    from gridpose.detectors.hrnet.openvino_conversion import OpenVINONetwork, converted
     from gridpose.devices import Precision
-    from gridpose.pipeline.reader import VideoReader
     from gridpose.pipeline.sample import sample_video
+    from gridpose.pipeline.video.reader import VideoReader
 
     apis = import_mmpose("mmpose.apis")
     config = read_config(DEFAULT_CONFIG)

@@ -42,10 +42,10 @@ from gridpose.lifting.temporal_benchmark import (
     measure_sequences,
     read_sequences,
 )
-from gridpose.pipeline.lifting_stage import lifting_stages
-from gridpose.pipeline.smoothing import Smoothing
-from gridpose.pipeline.timeline import steadied
-from gridpose.pipeline.tracking import Observation
+from gridpose.pipeline.motion.lifting_stage import lifting_stages
+from gridpose.pipeline.motion.smoothing import Smoothing
+from gridpose.pipeline.motion.timeline import steadied
+from gridpose.pipeline.motion.tracking import Observation
 from gridpose.visualize.bones import line_colour
 from gridpose.visualize.palette import Colour, Family, blend
 from gridpose.visualize.plots import save

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gridpose.lifting.network import LiftingNetwork, NetworkConfig
+from gridpose.lifting.model.network import LiftingNetwork, NetworkConfig
 
 PADDING = {"c": "circular", "z": "constant", "r": "replicate"}
 

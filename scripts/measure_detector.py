@@ -27,10 +27,10 @@ from gridpose.core import MIRRORED, DoubleArray, FloatArray, ImageArray, InputEr
 from gridpose.detectors import COCO_17, Detector, load_detector
 from gridpose.detectors.blazepose.detector import load_persons
 from gridpose.detectors.blazepose.finder import LEVELS
-from gridpose.detectors.person_boxes import PersonBoxes, PersonFinder, overlaps
-from gridpose.detectors.person_finder import load_person_finder
-from gridpose.pipeline.reader import VideoReader
-from gridpose.pipeline.tracking import Observation, Tracker
+from gridpose.detectors.boxes import PersonBoxes, PersonFinder, overlaps
+from gridpose.detectors.hrnet.person_finder import load_person_finder
+from gridpose.pipeline.motion.tracking import Observation, Tracker
+from gridpose.pipeline.video.reader import VideoReader
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 

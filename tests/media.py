@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gridpose.pipeline.ffmpeg import ffmpeg_program
+from gridpose.pipeline.video.ffmpeg import ffmpeg_program
 
 
 def ffmpeg(*arguments, check=True):

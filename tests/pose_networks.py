@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gridpose.detectors.mmpose_models import build_model
-from gridpose.detectors.pose_config import PoseConfig, packaged_config, read_config
+from gridpose.detectors.hrnet.config import PoseConfig, packaged_config, read_config
+from gridpose.detectors.hrnet.mmpose_models import build_model
 
 _SMALL = {
     stage: {"num_modules": 1, "num_blocks": (1,) * len(channels), "num_channels": channels}

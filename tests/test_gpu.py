@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gridpose.lifting.network import NetworkConfig, build_network
+from gridpose.lifting.model.network import NetworkConfig, build_network
 from gridpose.lifting.training import graph
 from gridpose.lifting.training.graph import Recorder
 

@@ -5,7 +5,7 @@ from fakes import STANDING
 from typer.testing import CliRunner
 
 from gridpose.core import JOINT_NAMES
-from gridpose.pipeline.posefile import small_arrays
+from gridpose.pipeline.poses.file import small_arrays
 
 PX_PER_METRE = 200.0
 FRAMES = 60

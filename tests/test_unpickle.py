@@ -196,7 +196,7 @@ _GADGETS = """
     torch.fx.graph_module.reduce_graph_module torch.package.package_importer.PackageImporter
     torch.FloatStorage torch.Tensor torch.nn.Linear torch.tensor torch.from_file
     torch.multiprocessing.reductions.rebuild_tensor gridpose.unpickle.load
-    gridpose.pipeline.ffmpeg.run __main__.main
+    gridpose.pipeline.video.ffmpeg.run __main__.main
 """
 
 

@@ -29,8 +29,8 @@ from gridpose.detectors.blazepose.weights import (
     best_size,
     network_file,
 )
+from gridpose.detectors.boxes import overlaps
 from gridpose.detectors.conventions import BLAZEPOSE_33
-from gridpose.detectors.person_boxes import overlaps
 from gridpose.detectors.topdown_detector import Seen, TopDownDetector
 from gridpose.openvino_engine import EnginePrecision
 from gridpose.storage import sha256

@@ -25,14 +25,14 @@ from gridpose.detectors.blazepose.person_detector import (
 )
 from gridpose.detectors.blazepose.regions import Regions, differ
 from gridpose.detectors.blazepose.weights import LANDMARKS, best_size, network_file
-from gridpose.detectors.conventions import BLAZEPOSE_33
-from gridpose.detectors.person_boxes import (
+from gridpose.detectors.boxes import (
     PersonBoxes,
     PersonFinder,
     non_maximum_suppression,
     overlaps,
     person_boxes,
 )
+from gridpose.detectors.conventions import BLAZEPOSE_33
 
 LEVELS: Final = (1, 2, 3)
 

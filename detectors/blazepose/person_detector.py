@@ -18,7 +18,7 @@ import numpy as np
 from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
 from gridpose.detectors.blazepose.weights import PERSON_DETECTOR, network_file
-from gridpose.detectors.person_boxes import overlaps
+from gridpose.detectors.boxes import overlaps
 from gridpose.openvino_engine import Engine, EnginePrecision, Pixels, processor_has_bf16
 
 SIDE: Final = 224

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gridpose.core import FloatArray
-from gridpose.lifting.sgt import semantic_grid_transform
+from gridpose.lifting.model.sgt import semantic_grid_transform
 
 _ROWS = 1 << 16
 

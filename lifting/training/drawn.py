@@ -10,10 +10,10 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gridpose.lifting.model.temporal import WINDOW_FRAMES
 from gridpose.lifting.normalise import normalise
 from gridpose.lifting.synthesis.poses import Synthesiser
 from gridpose.lifting.synthesis.windows import SequenceSynthesiser
-from gridpose.lifting.temporal import WINDOW_FRAMES
 from gridpose.lifting.training.batches import as_is
 from gridpose.lifting.training.clock import Clock
 from gridpose.lifting.training.temporal_loss import seen_windows

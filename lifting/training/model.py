@@ -10,7 +10,7 @@ from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.model.network import LiftingNetwork
 from gridpose.lifting.training.graph import Recorder
 from gridpose.lifting.training.shared_batch_norm import SharedBatchNorm
 

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 
 from gridpose.core import UsageError
-from gridpose.lifting.network import NetworkConfig
-from gridpose.lifting.temporal import TemporalConfig
+from gridpose.lifting.model.network import NetworkConfig
+from gridpose.lifting.model.temporal import TemporalConfig
 from gridpose.lifting.training.model import Loss
 
 SelectOn = Literal["val", "test"]

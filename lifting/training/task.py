@@ -16,20 +16,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gridpose.core import AnyArray, UsageError
-from gridpose.lifting.checkpoint import Checkpoint, save_checkpoint
 from gridpose.lifting.data.dataset import PoseDataset, describe_left_out
 from gridpose.lifting.data.device_batches import DeviceBatches
 from gridpose.lifting.evaluation import FRAME_SIZE
-from gridpose.lifting.forward import FrameLifter
 from gridpose.lifting.lifter import load_lifter
-from gridpose.lifting.network import LiftingNetwork, build_network
+from gridpose.lifting.model.forward import FrameLifter
+from gridpose.lifting.model.network import LiftingNetwork, build_network
+from gridpose.lifting.model.temporal import WINDOW_FRAMES, TemporalNetwork
 from gridpose.lifting.normalise import Scheme
 from gridpose.lifting.sequences import WINDOW_FPS
 from gridpose.lifting.synthesis.motion_capture import PoseBank, SequenceBank
 from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions
 from gridpose.lifting.synthesis.windows import SequenceOptions, SequenceSynthesiser
-from gridpose.lifting.temporal import WINDOW_FRAMES, TemporalNetwork
-from gridpose.lifting.temporal_checkpoint import TemporalCheckpoint, save_temporal
 from gridpose.lifting.training.batches import training_batches
 from gridpose.lifting.training.clock import Clock
 from gridpose.lifting.training.drawn import DrawnPoses, DrawnWindows, drawn_batches
@@ -39,6 +37,8 @@ from gridpose.lifting.training.selection import load_split
 from gridpose.lifting.training.temporal_loss import temporal_error
 from gridpose.lifting.training.validation import HeldPoses, HeldSequences, Row, SeenSequence
 from gridpose.lifting.training.windows import SequenceWindows
+from gridpose.lifting.weights.checkpoint import Checkpoint, save_checkpoint
+from gridpose.lifting.weights.temporal_checkpoint import TemporalCheckpoint, save_temporal
 from gridpose.storage import file_sha256
 
 HELD_POSES, HELD_WINDOWS, HELD_SEED = 4096, 64, 1_000_000

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from gridpose.core import NUM_JOINTS, PARENTS
-from gridpose.lifting.forward import FrameLifter
+from gridpose.lifting.model.forward import FrameLifter
+from gridpose.lifting.model.steady_view import SteadyView, steady_view
+from gridpose.lifting.model.temporal import TemporalNetwork
 from gridpose.lifting.normalise import rays_of
-from gridpose.lifting.steady_view import SteadyView, steady_view
 from gridpose.lifting.synthesis.windows import SyntheticWindows
-from gridpose.lifting.temporal import TemporalNetwork
 
 VELOCITY, ACCELERATION, BONES, FLAT = 1.5, 1.0, 0.3, 0.4
 """Weights of the parts of the loss; that of positions is 1."""

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gridpose.core import AnyArray, DoubleArray, FloatArray, UsageError
-from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.metrics import acceleration_error, mpjpe, mpjve, pa_mpjpe
-from gridpose.lifting.network import LiftingNetwork
+from gridpose.lifting.model.forward import FrameLifter, LiftWindows
+from gridpose.lifting.model.network import LiftingNetwork
+from gridpose.lifting.model.temporal import TemporalNetwork
 from gridpose.lifting.sequences import LiftWindows as LiftArrays
 from gridpose.lifting.sequences import lift_keypoints
-from gridpose.lifting.temporal import TemporalNetwork
 from gridpose.lifting.training.batches import as_is
 
 Row = dict[str, float]

@@ -12,10 +12,10 @@ from gridpose.core import MIRRORED
 from gridpose.lifting.data.dataset import PoseDataset
 from gridpose.lifting.data.device_batches import row_order
 from gridpose.lifting.evaluation import FRAME_SIZE
+from gridpose.lifting.model.steady_view import steady_view
+from gridpose.lifting.model.temporal import WINDOW_FRAMES
 from gridpose.lifting.sequences import CHUNK, WINDOW_FPS
-from gridpose.lifting.steady_view import steady_view
 from gridpose.lifting.synthesis.sequence_errors import SequenceErrorModel, SequenceErrors
-from gridpose.lifting.temporal import WINDOW_FRAMES
 from gridpose.lifting.training.temporal_loss import seen_in
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from gridpose.pipeline.batch.work import Outcome, Task
-from gridpose.pipeline.job import Progress
+from gridpose.pipeline.result import Progress
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gridpose.core import InputError
-from gridpose.pipeline.ffmpeg import probe
+from gridpose.pipeline.video.ffmpeg import probe
 
 VIDEO_SUFFIXES: Final = frozenset(
     [

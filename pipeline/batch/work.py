@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from gridpose.core import GridposeError, InputError, MissingError
-from gridpose.pipeline.ffmpeg import probe
-from gridpose.pipeline.job import Progress
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.options import VideoOptions
-from gridpose.pipeline.reader import check_readable
+from gridpose.pipeline.result import Progress
 from gridpose.pipeline.run import run_video
+from gridpose.pipeline.video.ffmpeg import probe
+from gridpose.pipeline.video.reader import check_readable
 from gridpose.storage import file_sha256
 
 VIDEO: Final = ".mp4"

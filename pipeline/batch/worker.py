@@ -12,9 +12,9 @@ from typing import Final, Literal, NamedTuple
 from gridpose.core import GridposeError
 from gridpose.pipeline.batch.processes import end_descendants, limit_threads
 from gridpose.pipeline.batch.work import Outcome, Task, work
-from gridpose.pipeline.job import Progress
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.options import VideoOptions
+from gridpose.pipeline.result import Progress
 
 _PROGRESS_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 1.0

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from gridpose.pipeline.cli.common import Overwrite, Tracks
+from gridpose.pipeline.cli.console import Console
 from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.cli_common import Overwrite, Tracks
-from gridpose.pipeline.console import Console
 
 
 @with_console
@@ -34,8 +34,8 @@ def angles_command(
     Example:
       gridpose angles dance.npz -o angles.png -o angles.csv --track 1
     """  # noqa: D301
-    from gridpose.pipeline.angles import write_angles
-    from gridpose.pipeline.posefile import read_pose_file
+    from gridpose.pipeline.exports.angles import write_angles
+    from gridpose.pipeline.poses.file import read_pose_file
 
     tracks = read_pose_file(poses)
     files: list[Path] = []

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from gridpose.pipeline.cli_common import BOTH_SPELLINGS, TerminatedError
+from gridpose.pipeline.cli.common import BOTH_SPELLINGS, TerminatedError
 
 COMMANDS: Final = {
     "video": ("cli.video", "Turn a video or picture into one of 3D skeletons."),

@@ -9,9 +9,9 @@ import typer
 
 from gridpose.option import OUTPUT
 from gridpose.pipeline.batch.options import BatchOptions
+from gridpose.pipeline.cli.console import Console
+from gridpose.pipeline.cli.errors import as_options
 from gridpose.pipeline.cli.options import with_console, with_options
-from gridpose.pipeline.cli_errors import as_options
-from gridpose.pipeline.console import Console
 
 if TYPE_CHECKING:
     from gridpose.pipeline.batch import BatchResult
@@ -54,7 +54,7 @@ def batch_command(
       gridpose batch /share/videos -o /share/results --engine ray --address auto
     """  # noqa: D301
     from gridpose.pipeline.batch import run_batch
-    from gridpose.pipeline.batch.display import BatchDisplay, printable
+    from gridpose.pipeline.cli.batch_display import BatchDisplay, printable
 
     with BatchDisplay(console.quiet) as display:
         result = run_batch(folder, output, options, dry_run=dry_run, on_progress=display.update)
@@ -76,7 +76,7 @@ def batch_command(
 
 def _failures(result: BatchResult) -> list[str]:
     """A line for each video that failed; of many, the first ones."""
-    from gridpose.pipeline.batch.display import printable
+    from gridpose.pipeline.cli.batch_display import printable
 
     lines = [f"failed ({entry.kind}): {printable(entry.message or '')}" for entry in result.failed]
     if len(lines) > _MOST_ROWS:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from gridpose.pipeline.cli.common import Overwrite
+from gridpose.pipeline.cli.console import Console
 from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.cli_common import Overwrite
-from gridpose.pipeline.console import Console
 
 if TYPE_CHECKING:
     from gridpose.lifting.data.convert import Conversion

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from gridpose.pipeline.cli.common import Overwrite
+from gridpose.pipeline.cli.console import Console
 from gridpose.pipeline.cli.options import with_console
 from gridpose.pipeline.cli.video import run
-from gridpose.pipeline.cli_common import Overwrite
-from gridpose.pipeline.console import Console
 
 
 @with_console

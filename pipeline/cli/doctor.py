@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gridpose.pipeline.cli_common import Json, Verbose, reports_errors
+from gridpose.pipeline.cli.common import Json, Verbose, reports_errors
 
 
 @reports_errors
@@ -20,7 +20,7 @@ def doctor_command(
     Example:
       gridpose doctor
     """  # noqa: D301
-    from gridpose.pipeline.console import Console
+    from gridpose.pipeline.cli.console import Console
     from gridpose.pipeline.doctor import examine
 
     findings = examine()

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridpose.pipeline.cli.data import Split
-from gridpose.pipeline.cli.lift import Fov, LifterPrecision
-from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.cli_common import (
+from gridpose.pipeline.cli.common import (
     DataRoot,
     Device,
     InputName,
     LiftingModel,
     Overwrite,
 )
-from gridpose.pipeline.console import Console, aligned
+from gridpose.pipeline.cli.console import Console, aligned
+from gridpose.pipeline.cli.data import Split
+from gridpose.pipeline.cli.lift import Fov, LifterPrecision
+from gridpose.pipeline.cli.options import with_console
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
@@ -257,9 +257,9 @@ def eval_command(
     from gridpose.lifting import load_lifter
     from gridpose.lifting.data.dataset import default_exclude_drift, describe_left_out, load_dataset
     from gridpose.lifting.evaluation import describe_protocol, evaluate
-    from gridpose.lifting.layers import PaddingModes
-    from gridpose.pipeline.console import ProgressDisplay
-    from gridpose.pipeline.job import Progress
+    from gridpose.lifting.model.layers import PaddingModes
+    from gridpose.pipeline.cli.console import ProgressDisplay
+    from gridpose.pipeline.result import Progress
     from gridpose.storage import replacing
 
     lifter = load_lifter(

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from gridpose.pipeline.cli.common import Overwrite, Tracks
+from gridpose.pipeline.cli.console import Console
 from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.cli_common import Overwrite, Tracks
-from gridpose.pipeline.console import Console
 
 
 @with_console
@@ -36,7 +36,7 @@ def export_command(
       gridpose export dance.npz -o dance.csv -o dance.c3d
     """  # noqa: D301
     from gridpose.pipeline.exports import export_poses
-    from gridpose.pipeline.posefile import read_pose_file
+    from gridpose.pipeline.poses.file import read_pose_file
 
     tracks = read_pose_file(poses)
     files: list[Path] = []

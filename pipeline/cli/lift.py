@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from gridpose.core import Precision
+from gridpose.pipeline.cli.common import Device, Overwrite
+from gridpose.pipeline.cli.console import Console
 from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.cli_common import Device, Overwrite
-from gridpose.pipeline.console import Console
 from gridpose.pipeline.options import VideoOptions
 
 
@@ -72,7 +72,7 @@ def lift_command(
     """  # noqa: D301
     from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
-    from gridpose.pipeline.keypoint_files import lift_file
+    from gridpose.pipeline.keypoint_input.lift import lift_file
     from gridpose.pipeline.outputs import check_output
 
     size = None

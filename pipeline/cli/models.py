@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.cli.weights import add_to as add_weight_commands
-from gridpose.pipeline.cli_common import (
+from gridpose.pipeline.cli.common import (
     BOTH_SPELLINGS,
     LiftingModel,
     Overwrite,
 )
-from gridpose.pipeline.console import Console, aligned
+from gridpose.pipeline.cli.console import Console, aligned
+from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli.weights import add_to as add_weight_commands
 
 if TYPE_CHECKING:
-    from gridpose.lifting.layers import PaddingModes
+    from gridpose.lifting.model.layers import PaddingModes
 
 models_app = typer.Typer(
     no_args_is_help=True,
@@ -82,9 +82,9 @@ def convert(
     import torch
 
     from gridpose.core import InputError, UsageError
-    from gridpose.lifting.checkpoint import is_safetensors, save_checkpoint
     from gridpose.lifting.description import describe_network
-    from gridpose.lifting.published import read_published
+    from gridpose.lifting.weights.checkpoint import is_safetensors, save_checkpoint
+    from gridpose.lifting.weights.published import read_published
     from gridpose.pipeline.outputs import check_output
     from gridpose.storage import file_sha256, replacing
 

@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperCommand
 
 from gridpose.option import PANELS, Option
-from gridpose.pipeline.cli_common import Json, Quiet, Verbose, reports_errors
-from gridpose.pipeline.console import Console
+from gridpose.pipeline.cli.common import Json, Quiet, Verbose, reports_errors
+from gridpose.pipeline.cli.console import Console
 
 Command = Callable[..., None]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gridpose.pipeline.cli.console import Console
 from gridpose.pipeline.cli.options import with_console
-from gridpose.pipeline.console import Console
 
 if TYPE_CHECKING:
     from gridpose.detectors.registry import Model
-    from gridpose.pipeline.console import ProgressDisplay
+    from gridpose.pipeline.cli.console import ProgressDisplay
 
 _MEGABYTE = 1_000_000
 
@@ -83,7 +83,7 @@ def download_command(
     """  # noqa: D301
     from gridpose.detectors.fetch import fetch
     from gridpose.detectors.registry import check, model, right_copy
-    from gridpose.pipeline.console import ProgressDisplay
+    from gridpose.pipeline.cli.console import ProgressDisplay
 
     wanted = [model(name) for name in names]
     for one in wanted:
@@ -101,7 +101,7 @@ def download_command(
 
 
 def _show(display: ProgressDisplay, done: int, total: int | None) -> None:
-    from gridpose.pipeline.job import Progress
+    from gridpose.pipeline.result import Progress
 
     whole = None if total is None else -(-total // _MEGABYTE)
     display.update(Progress(done // _MEGABYTE, whole))

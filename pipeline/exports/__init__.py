@@ -38,7 +38,7 @@ def export_poses(
     """Write poses in the format that the file's suffix names.
 
     Args:
-        tracks: as :func:`gridpose.pipeline.posefile.read_pose_file` gives them.
+        tracks: as :func:`gridpose.pipeline.poses.file.read_pose_file` gives them.
         file: with several people, formats for one person (BVH) get a file each, ``NAME_pN.bvh``.
         track_ids: only these people.
         overwrite: whether files may be replaced.
@@ -96,7 +96,7 @@ def one_person_each(tracks: PoseTracks, file: Path) -> list[tuple[Path, PoseTrac
 def _write(tracks: PoseTracks, file: Path, suffix: str) -> list[str]:
     """Write one file; returns notes."""
     from gridpose.pipeline.exports import markers, tables
-    from gridpose.pipeline.posefile import write_pose_file
+    from gridpose.pipeline.poses.file import write_pose_file
 
     if suffix == ".npz":
         write_pose_file(file, vars(tracks))

@@ -21,7 +21,7 @@ from gridpose.core import (
     FloatArray,
     unit_vectors,
 )
-from gridpose.pipeline.bone_lengths import bone_lengths, with_constant_lengths
+from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_lengths
 
 _UP, _DOWN, _LEFT, _RIGHT = (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)
 

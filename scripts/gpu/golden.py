@@ -13,9 +13,9 @@ from torch.nn import functional
 from gpu.common import ROOT, Job, tf32
 from gridpose.devices import AUTOCAST
 from gridpose.lifting.lifter import Lifter, load_lifter
-from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
-from gridpose.lifting.published import read_published
+from gridpose.lifting.model.network import LiftingNetwork, NetworkConfig, build_network
 from gridpose.lifting.training.graph import Recorder
+from gridpose.lifting.weights.published import read_published
 
 DATA = ROOT / "tests" / "data"
 KINDS = ("gridconv", "dgridconv", "dgridconv_autogrids")

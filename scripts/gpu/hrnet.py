@@ -12,8 +12,8 @@ from pose_networks import random_model, small_config_file
 
 from gpu.common import Job, profiled, tf32
 from gridpose.core import FloatArray, ImageArray
-from gridpose.detectors.pose_config import PoseConfig, read_config
-from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.detectors.hrnet.config import PoseConfig, read_config
+from gridpose.detectors.hrnet.network import TopDownNetwork
 
 W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
 OTHERS = (

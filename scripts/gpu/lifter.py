@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gpu.common import Job, profiled, recorded, tf32
 from gridpose.devices import AUTOCAST
-from gridpose.lifting.checkpoint import Checkpoint
 from gridpose.lifting.lifter import Lifter
-from gridpose.lifting.network import LiftingNetwork, NetworkConfig, build_network
+from gridpose.lifting.model.network import LiftingNetwork, NetworkConfig, build_network
+from gridpose.lifting.weights.checkpoint import Checkpoint
 
 EACH = 0.12
 """Seconds for a row."""

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from gpu.common import Job
 from gpu.hrnet import W32, frames_and_boxes
-from gridpose.detectors.pose_config import read_config
-from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.detectors.hrnet.config import read_config
+from gridpose.detectors.hrnet.network import TopDownNetwork
 from gridpose.lifting.lifter import load_lifter
-from gridpose.lifting.network import NetworkConfig, build_network
+from gridpose.lifting.model.network import NetworkConfig, build_network
 from gridpose.lifting.training.graph import Recorder
 
 

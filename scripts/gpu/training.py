@@ -17,7 +17,7 @@ import torch
 
 from gpu.common import Job, Utilisation, busy, tf32
 from gridpose.lifting.data.dataset import write_dataset
-from gridpose.lifting.network import NetworkConfig
+from gridpose.lifting.model.network import NetworkConfig
 from gridpose.lifting.training import graph
 from gridpose.lifting.training.options import TrainOptions
 from gridpose.lifting.training.trainer import train

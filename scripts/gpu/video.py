@@ -16,12 +16,12 @@ from gpu.common import Job, Utilisation, profiled
 from gpu.hrnet import W32
 from gridpose.core import FloatArray, ImageArray
 from gridpose.detectors import HUMAN36M_17
-from gridpose.detectors.person_boxes import PersonBoxes
-from gridpose.detectors.pose_config import read_config
-from gridpose.detectors.topdown import TopDownNetwork
+from gridpose.detectors.boxes import PersonBoxes
+from gridpose.detectors.hrnet.config import read_config
+from gridpose.detectors.hrnet.network import TopDownNetwork
 from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
 from gridpose.pipeline import VideoOptions, run_video
-from gridpose.pipeline.writer import VideoWriter
+from gridpose.pipeline.video.writer import VideoWriter
 
 FPS = 30
 

@@ -17,13 +17,13 @@ import torch
 import typer
 
 from gridpose.lifting.benchmark import measure, read_benchmark
-from gridpose.lifting.checkpoint import read_checkpoint, save_checkpoint
-from gridpose.lifting.forward import FrameLifter, LiftWindows
 from gridpose.lifting.lifter import Lifter
+from gridpose.lifting.model.forward import FrameLifter, LiftWindows
 from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES
 from gridpose.lifting.sequences import lift_keypoints
 from gridpose.lifting.temporal_benchmark import measure_sequences, read_sequences
-from gridpose.lifting.temporal_checkpoint import read_temporal, save_temporal
+from gridpose.lifting.weights.checkpoint import read_checkpoint, save_checkpoint
+from gridpose.lifting.weights.temporal_checkpoint import read_temporal, save_temporal
 
 
 def main(frame_run: Path, temporal_run: Path, mocap: Path, out: Path, device: str = "cpu") -> None:

@@ -1,0 +1,1 @@
+"""The networks: grid transforms, grid convolutions, and what sees time around them."""

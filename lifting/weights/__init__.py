@@ -1,0 +1,1 @@
+"""Files of weights: ours, the published ones, and those that come with the package."""

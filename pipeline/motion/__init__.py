@@ -1,0 +1,1 @@
+"""People over time: followed, repaired, lifted, smoothed, and set into a world."""

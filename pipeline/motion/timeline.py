@@ -1,0 +1,199 @@
+"""Steady world poses, by looking at a stretch of frames around the present.
+
+A frame is finished once some frames after it are known: then a short-lived false detection can be
+told from a person, and smoothing and the floor see both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gridpose.core import DoubleArray, FloatArray, Person
+from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_lengths
+from gridpose.pipeline.motion.gravity import Gravity, upright
+from gridpose.pipeline.motion.lifting_stage import Lifted
+from gridpose.pipeline.motion.repair import filled, outliers
+from gridpose.pipeline.motion.smoothing import Smoothing, smooth
+from gridpose.pipeline.motion.trajectory import hip_positions, steady_path
+from gridpose.pipeline.motion.window import Window, stacked
+from gridpose.pipeline.motion.world import FLIGHT_SECONDS, camera_to_world, place
+from gridpose.pipeline.options import GravityMode, Persons
+
+MIN_OBSERVATIONS = 5
+"""Who is seen in fewer frames than this before being lost again is taken for a false detection."""
+LOST_FRAMES = 3
+"""Missing in more frames than this, one after the other, is being lost."""
+MAX_LOOK_AHEAD = 66
+CHUNK = 12
+_INCUMBENT_BONUS = 1.3
+_SIZE_MEMORY = 0.2
+_BODY_METRES = 2.0
+
+
+def steadied(poses: FloatArray, fps: float, smoothing: Smoothing, repair: bool) -> FloatArray:
+    """Poses (T, 17, 3) m, NaN where unseen: smoothed, and without outliers if ``repair``."""
+    if repair:
+        strange = outliers(poses, fps, _BODY_METRES)
+        mended, _ = filled(np.where(strange[..., None], np.nan, poses), fps)
+        # What cannot be mended stays; frames without the person stay so.
+        usable = np.isfinite(poses) & np.isfinite(mended)
+        poses = np.where(usable, mended, poses).astype(np.float32)
+    return smooth(poses, fps, smoothing)
+
+
+def credible(person: Sequence[Lifted | None], needed: int) -> list[Lifted | None]:
+    """A person's frames without those in which they were seen just for a moment.
+
+    Args:
+        person: their frames; None where unseen.
+        needed: how often the detector must have seen them from when they appear to when they are
+            lost.
+    """
+    there = np.flatnonzero([lifted is not None for lifted in person])
+    kept: list[Lifted | None] = [None] * len(person)
+    for run in np.split(there, np.flatnonzero(np.diff(there) > LOST_FRAMES + 1) + 1):
+        stretch = [person[index] for index in run]
+        if sum(lifted is not None and lifted.observation.seen for lifted in stretch) >= needed:
+            kept[run[0] : run[-1] + 1] = person[run[0] : run[-1] + 1]
+    return kept
+
+
+@dataclass
+class _Known:
+    """What is remembered of a person: ``lengths`` (17,) m, where bones keep them."""
+
+    recent_size: float = 0.0
+    lengths: DoubleArray | None = None
+
+
+class Timeline:
+    """Collects lifted people frame by frame and hands them out finished, in order.
+
+    Args:
+        fps: rate of the frames.
+        image_size: width, height px.
+        smoothing: of the world poses.
+        persons: who is kept.
+        repair: replace poses that are for a moment quite different from before and after.
+        constant_bones: give each person's bones the median lengths of when they are first seen.
+        gravity: whether up is where a level camera has it, or as people stand.
+        trajectory_fov: put people where they are, in metres from where the first one is seen
+            first, as a lens of this horizontal field of view shows them; None keeps every hip
+            above the origin.
+    """
+
+    def __init__(
+        self,
+        fps: float,
+        image_size: tuple[int, int],
+        smoothing: Smoothing = "savgol",
+        persons: Persons = "all",
+        repair: bool = True,
+        constant_bones: bool = False,
+        gravity: GravityMode = "level",
+        trajectory_fov: float | None = None,
+    ) -> None:
+        self._fps, self._image_size = fps, image_size
+        self._smoothing, self._persons = smoothing, persons
+        self._repair, self._constant_bones = repair, constant_bones
+        self._gravity_mode, self._trajectory_fov = gravity, trajectory_fov
+        self.gravity = Gravity()
+        self._origin: DoubleArray | None = None
+        self.look_ahead = max(2, min(MAX_LOOK_AHEAD, round(1.1 * FLIGHT_SECONDS * fps)))
+        self._window: Window[Lifted] = Window(self.look_ahead, self.look_ahead, CHUNK)
+        self._known: dict[int, _Known] = {}
+        self._kept: set[int] = set()
+        self._public_ids: dict[int, int] = {}
+
+    def add(self, people: Mapping[int, Lifted]) -> None:
+        """Take in the next frame: people by track id."""
+        if people:
+            self.gravity.add(np.stack([person.steady for person in people.values()]))
+        self._window.add(people)
+
+    def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
+        """People of every frame that can be finished by now; all that are left ``at_end``."""
+        for due in self._window.due(at_end):
+            # In a clip of a few frames nobody can be seen often.
+            possible = max(1, self._window.known // 2) if at_end else MIN_OBSERVATIONS
+            worlds = self._worlds(min(MIN_OBSERVATIONS, possible))
+            for frame in due:
+                yield self._people(frame, worlds)
+
+    def _worlds(self, needed: int) -> dict[int, FloatArray]:
+        """World poses (T, 17, 3) in the whole window of who was seen often enough; else NaN."""
+        if self._gravity_mode == "estimate":
+            self.gravity.follow(CHUNK / self._fps)
+        people = self._window.people()
+        self._known = {track_id: self._known.get(track_id, _Known()) for track_id in people}
+        sure = {track_id: credible(person, needed) for track_id, person in people.items()}
+        return {
+            track_id: self._world(person, self._known[track_id])
+            for track_id, person in sure.items()
+            if any(person)
+        }
+
+    def _world(self, person: Sequence[Lifted | None], known: _Known) -> FloatArray:
+        """World poses of a person in the window; NaN where unseen."""
+        present = [index for index, lifted in enumerate(person) if lifted is not None]
+        camera = stacked([None if lifted is None else lifted.steady for lifted in person])
+        keypoints = np.stack([lifted.observation.keypoints for lifted in person if lifted])
+        poses = steadied(camera, self._fps, self._smoothing, self._repair)
+        if self._constant_bones:
+            if known.lengths is None:
+                known.lengths = bone_lengths(poses)
+            poses = with_constant_lengths(poses, known.lengths).astype(np.float32)
+        poses = poses[present]
+        turn = upright(self.gravity.up)
+        placed = place(
+            camera_to_world(poses @ turn.T), poses, keypoints, self._image_size[1], self._fps
+        )
+        if self._trajectory_fov is not None:
+            positions = hip_positions(poses, keypoints, self._image_size, self._trajectory_fov)
+            path = steady_path(positions, present, self._fps)
+            if self._origin is None:
+                self._origin = path[0]
+            moved = camera_to_world((path - self._origin) @ turn.T)
+            placed[..., :2] += moved[:, None, :2].astype(np.float32)
+        world = np.full_like(camera, np.nan)
+        world[present] = placed
+        return world
+
+    def _people(self, frame: int, worlds: Mapping[int, FloatArray]) -> list[Person]:
+        """Whoever is kept of those in a frame that have a world pose."""
+        people: dict[int, Person] = {}
+        for track_id, world in worlds.items():
+            pose_world = world[frame - self._window.first]
+            if not np.isfinite(pose_world).all():
+                continue
+            lifted = self._window[frame][track_id]
+            seen, known = lifted.observation, self._known[track_id]
+            size = float(np.prod(seen.bbox[2:] - seen.bbox[:2]))
+            known.recent_size += _SIZE_MEMORY * (size - known.recent_size)
+            people[track_id] = Person(
+                # Numbers without holes where a false detection was.
+                self._public_ids.setdefault(track_id, len(self._public_ids) + 1),
+                seen.bbox,
+                seen.keypoints,
+                seen.confidence,
+                lifted.pose,
+                pose_world,
+                seen.repaired,
+            )
+        return [people[track_id] for track_id in self._chosen(people)]
+
+    def _chosen(self, people: Mapping[int, Person]) -> list[int]:
+        if self._persons == "all":
+            return list(people)
+        count = 1 if self._persons == "largest" else self._persons
+
+        def rank(track_id: int) -> float:
+            # Two people of like size must not take turns.
+            bonus = _INCUMBENT_BONUS if track_id in self._kept else 1.0
+            return -self._known[track_id].recent_size * bonus
+
+        self._kept = set(sorted(people, key=rank)[:count])
+        return [track_id for track_id in people if track_id in self._kept]
