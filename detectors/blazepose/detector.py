@@ -31,7 +31,7 @@ from gridpose.detectors.blazepose.weights import (
 )
 from gridpose.detectors.boxes import overlaps
 from gridpose.detectors.conventions import BLAZEPOSE_33
-from gridpose.detectors.topdown_detector import Seen, TopDownDetector
+from gridpose.detectors.topdown import Seen, TopDownDetector
 from gridpose.openvino_engine import EnginePrecision
 from gridpose.storage import sha256
 
@@ -48,7 +48,7 @@ _OFF_ANGLE: Final = math.radians(35)
 
 
 class BlazePoseNetwork:
-    """Sees the person in a region; a :class:`~gridpose.detectors.topdown_detector.KeypointNetwork`.
+    """Sees the person in a region; a :class:`~gridpose.detectors.topdown.KeypointNetwork`.
 
     Its hints are BlazePose's auxiliary points.
     """

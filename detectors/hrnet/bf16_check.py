@@ -17,7 +17,7 @@ import numpy as np
 
 from gridpose.core import AnyArray, FloatArray, ImageArray
 from gridpose.detectors.hrnet.crops import regions_of
-from gridpose.detectors.topdown_detector import BoxNetwork
+from gridpose.detectors.topdown import BoxNetwork
 from gridpose.storage import write_atomically
 
 _MEDIAN_PX: Final = 0.1

@@ -23,7 +23,7 @@ from gridpose.detectors.hrnet.weights import (
 )
 from gridpose.detectors.options import HRNetOptions, weights_at_hand
 from gridpose.detectors.registry import MODELS, is_present, weights_file
-from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
+from gridpose.detectors.topdown import TopDownDetector, WithoutHints
 from gridpose.devices import PrecisionChoice, resolve_device, resolve_precision
 
 _BATCH: Final = {"cpu": 8, "cuda": 64}

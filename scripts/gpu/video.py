@@ -19,7 +19,7 @@ from gridpose.detectors import HUMAN36M_17
 from gridpose.detectors.boxes import PersonBoxes
 from gridpose.detectors.hrnet.config import read_config
 from gridpose.detectors.hrnet.network import TopDownNetwork
-from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
+from gridpose.detectors.topdown import TopDownDetector, WithoutHints
 from gridpose.pipeline import VideoOptions, run_video
 from gridpose.pipeline.video.writer import VideoWriter
 

@@ -12,7 +12,7 @@ from gridpose.core import JOINT_NAMES, MIRRORED
 from gridpose.detectors import BLAZEPOSE_33, COCO_17, CONVENTIONS, HUMAN36M_17, Convention
 from gridpose.detectors.blazepose.detector import load_blazepose
 from gridpose.detectors.conventions import COCO_WHOLEBODY_133, HALPE_26
-from gridpose.detectors.topdown_detector import TopDownDetector
+from gridpose.detectors.topdown import TopDownDetector
 
 SHARED_VIDEO = Path(__file__).parents[3] / "shared" / "video"
 JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}

@@ -23,7 +23,7 @@ from gridpose.detectors.hrnet.detector import load_hrnet
 from gridpose.detectors.hrnet.network import TopDownNetwork
 from gridpose.detectors.options import HRNetOptions
 from gridpose.detectors.registry import MODELS, weights_file
-from gridpose.detectors.topdown_detector import TopDownDetector, WithoutHints
+from gridpose.detectors.topdown import TopDownDetector, WithoutHints
 from gridpose.pipeline.poses import file as posefile
 
 pytest.importorskip("mmpose", reason="needs mmpose")
