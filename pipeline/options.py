@@ -5,23 +5,18 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gridpose.core import SHIPPED_LIFTERS, PrecisionChoice, UsageError
 from gridpose.detectors.options import DetectorName, HRNetOptions
 from gridpose.option import DETECTOR, INPUT, LIFTER, MACHINE, MOTION, OUTPUT, Option
+from gridpose.pipeline.motion.choices import GravityMode, Persons, Smoothing
 from gridpose.visualize.look import Look
 
 if TYPE_CHECKING:
     from gridpose.detectors import Detector
     from gridpose.lifting import Lifter
     from gridpose.lifting.converted import ConvertedLifter
-
-Smoothing = Literal["none", "one-euro", "savgol", "butterworth"]
-GravityMode = Literal["level", "estimate"]
-"""Take the camera to be level, or set people upright by how they stand."""
-Persons = Literal["all", "largest"] | int
-"""Who is kept: everybody, the largest person, or the N largest at every moment."""
 
 
 def parse_persons(text: str) -> Persons:

@@ -42,8 +42,8 @@ from gridpose.lifting.temporal_benchmark import (
     measure_sequences,
     read_sequences,
 )
+from gridpose.pipeline.motion.choices import Smoothing
 from gridpose.pipeline.motion.lifting_stage import lifting_stages
-from gridpose.pipeline.motion.smoothing import Smoothing
 from gridpose.pipeline.motion.timeline import steadied
 from gridpose.pipeline.motion.tracking import Observation
 from gridpose.visualize.bones import line_colour

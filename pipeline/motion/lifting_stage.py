@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridpose.core import NUM_JOINTS, FloatArray, Repair
+from gridpose.pipeline.motion.choices import Smoothing
 from gridpose.pipeline.motion.repair import KeypointRepair
-from gridpose.pipeline.motion.smoothing import Smoothing
 from gridpose.pipeline.motion.tracking import Observation
 from gridpose.pipeline.motion.window import Window
 

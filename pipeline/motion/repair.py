@@ -25,7 +25,8 @@ from gridpose.core import (
     FloatArray,
     Repair,
 )
-from gridpose.pipeline.motion.smoothing import Smoothing, smooth
+from gridpose.pipeline.motion.choices import Smoothing
+from gridpose.pipeline.motion.smoothing import smooth
 from gridpose.pipeline.motion.tracking import Observation
 from gridpose.pipeline.motion.window import Window, stacked
 

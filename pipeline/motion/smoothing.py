@@ -9,7 +9,7 @@ import numpy as np
 from scipy.signal import butter, savgol_filter, sosfiltfilt
 
 from gridpose.core import AnyArray, FloatArray
-from gridpose.pipeline.options import Smoothing as Smoothing
+from gridpose.pipeline.motion.choices import Smoothing
 
 SAVGOL_SECONDS = 0.3
 BUTTERWORTH_HZ = 6.0

@@ -13,14 +13,14 @@ import numpy as np
 
 from gridpose.core import DoubleArray, FloatArray, Person
 from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_lengths
+from gridpose.pipeline.motion.choices import GravityMode, Persons, Smoothing
 from gridpose.pipeline.motion.gravity import Gravity, upright
 from gridpose.pipeline.motion.lifting_stage import Lifted
 from gridpose.pipeline.motion.repair import filled, outliers
-from gridpose.pipeline.motion.smoothing import Smoothing, smooth
+from gridpose.pipeline.motion.smoothing import smooth
 from gridpose.pipeline.motion.trajectory import hip_positions, steady_path
 from gridpose.pipeline.motion.window import Window, stacked
 from gridpose.pipeline.motion.world import FLIGHT_SECONDS, camera_to_world, place
-from gridpose.pipeline.options import GravityMode, Persons
 
 MIN_OBSERVATIONS = 5
 """Who is seen in fewer frames than this before being lost again is taken for a false detection."""
