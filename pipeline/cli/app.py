@@ -17,26 +17,26 @@ from typer.main import get_command
 from gridpose.pipeline.cli.common import BOTH_SPELLINGS, TerminatedError
 
 COMMANDS: Final = {
-    "video": ("cli.video", "Turn a video or picture into one of 3D skeletons."),
-    "demo": ("cli.demo", "Fetch a sample video and run the main job on it."),
-    "batch": ("cli.batch", "Do every video below a folder."),
-    "lift": ("cli.lift", "Lift 2D keypoints that you already have to 3D."),
-    "render": ("cli.render", "Draw stored poses again."),
-    "export": ("cli.export", "Write poses for other programs."),
-    "angles": ("cli.angles", "Joint angles over time."),
-    "train": ("cli_train", "Train a lifter."),
-    "eval": ("cli.eval", "Measure a lifter."),
-    "data": ("cli.data", "Make data sets in the published format."),
-    "models": ("cli.models", "Weights: fetch, check, convert."),
-    "doctor": ("cli.doctor", "Say what is installed and what works."),
+    "video": "Turn a video or picture into one of 3D skeletons.",
+    "demo": "Fetch a sample video and run the main job on it.",
+    "batch": "Do every video below a folder.",
+    "lift": "Lift 2D keypoints that you already have to 3D.",
+    "render": "Draw stored poses again.",
+    "export": "Write poses for other programs.",
+    "angles": "Joint angles over time.",
+    "train": "Train a lifter.",
+    "eval": "Measure a lifter.",
+    "data": "Make data sets in the published format.",
+    "models": "Weights: fetch, check, convert.",
+    "doctor": "Say what is installed and what works.",
 }
-"""The module of each, in this package's parent, and a sentence for the list of them."""
+"""Each has a module of its name here; with a sentence for the list of them."""
 _BOTH_SPELLINGS: Final = ("train", "eval")
 
 
 def load_command(name: str) -> Any:
     """A command by name; its module has it as ``NAME_command``, or ``NAME_app`` for several."""
-    module = import_module(f"gridpose.pipeline.{COMMANDS[name][0]}")
+    module = import_module(f"gridpose.pipeline.cli.{name}")
     group: typer.Typer | None = getattr(module, f"{name}_app", None)
     if group is not None:
         return get_command(group)
@@ -67,7 +67,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, (_, _sentence) in COMMANDS.items():
+for _name, _sentence in COMMANDS.items():
     app.command(name=_name, help=_sentence)(lambda: None)
 
 

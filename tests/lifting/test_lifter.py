@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from gridpose.core import MIRRORED, InputError, MissingError, UsageError
-from gridpose.lifting import Lifter, load_lifter, mpjpe, resolve_device
+from gridpose.devices import resolve_device
+from gridpose.lifting import Lifter, load_lifter, mpjpe
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.model.network import Kind, NetworkConfig, build_network
 from gridpose.lifting.synthesis.bone_directions import assemble

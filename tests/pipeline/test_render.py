@@ -3,7 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from test_exports import MOCAP, tracks_of
+from poses import MOCAP, tracks_of
 
 from gridpose.core import InputError, UsageError
 from gridpose.pipeline import RenderOptions, export_poses, render_poses

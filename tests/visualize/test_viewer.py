@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from fault_server import Served, serving
-from test_exports import MOCAP, tracks_of
+from poses import MOCAP, tracks_of
 
 from gridpose.core import JOINT_NAMES, InputError, MissingError
 from gridpose.pipeline import RenderOptions, render_poses

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from poses import MOCAP, standing_pose, tracks_of
 from scipy.spatial.transform import Rotation
-from test_exports import MOCAP, tracks_of
-from test_world import standing_pose
 
 from gridpose.core import JOINT_NAMES, MIRRORED, InputError, Repair, UsageError
 from gridpose.pipeline import export_poses, write_angles

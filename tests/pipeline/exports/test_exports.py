@@ -3,7 +3,6 @@
 import csv
 import json
 import warnings
-from pathlib import Path
 
 import bvhio
 import c3d
@@ -13,45 +12,14 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from poses import FPS, MOCAP, tracks_of
 
-from gridpose.core import JOINT_NAMES, InputError, MissingError, PoseTracks, UsageError
+from gridpose.core import JOINT_NAMES, InputError, MissingError, UsageError
 from gridpose.pipeline import export_poses, read_pose_file
 from gridpose.pipeline.exports.rig import NODES, rig_of, to_y_up
 from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_lengths
 
 HALF_A_MILLIMETRE = 5e-4
-FPS = 30000 / 1001
-MOCAP = np.load(Path(__file__).parents[2] / "data" / "mocap_small.npz")["positions"]
-
-
-def tracks_of(*people, gaps=()):
-    """Tracks 3, 4, ... of world poses (T, 17, 3); in ``gaps`` the last person is absent."""
-    world = np.stack(people).astype(np.float32)
-    count, frames = world.shape[:2]
-    present = np.ones((count, frames), bool)
-    present[-1, list(gaps)] = False
-    random = np.random.default_rng(0)
-
-    def some(*shape):
-        values = random.uniform(0, 1, (count, frames, *shape)).astype(np.float32)
-        values[~present] = np.nan
-        return values
-
-    world[~present] = np.nan
-    return PoseTracks(
-        fps=FPS,
-        frame_time=np.arange(frames) / FPS,
-        image_size=(1280, 720),
-        track_id=np.arange(3, 3 + count),
-        present=present,
-        bbox=some(4),
-        keypoints_2d=some(17, 2),
-        confidence=some(17),
-        poses_3d=some(17, 3),
-        poses_world=world,
-        repaired=np.zeros((count, frames, 17), np.uint8),
-        meta={"source": "dance 日本.mp4"},
-    )
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from poses import MOCAP, standing_pose
 from scipy.spatial.transform import Rotation
-from test_exports import MOCAP
-from test_world import standing_pose
 
 from gridpose.pipeline.motion.gravity import LEAST_POSES, LEVEL, Gravity, stands, upright
 from gridpose.pipeline.motion.world import camera_to_world

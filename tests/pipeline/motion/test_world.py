@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from poses import standing_pose
 
 from gridpose.core import JOINT_NAMES
 from gridpose.pipeline.motion.world import (
@@ -16,35 +17,6 @@ from gridpose.pipeline.motion.world import (
 FPS = 30.0
 SIZE = (1280, 720)
 FOCAL = 1100.0
-
-
-def standing_pose():
-    """A person upright before an upright camera: camera axes, metres, hip at the origin."""
-    pose = np.zeros((17, 3), np.float32)
-    heights = {
-        "hip": 0.0,
-        "right_hip": 0.0,
-        "right_knee": -0.44,
-        "right_ankle": -0.88,
-        "left_hip": 0.0,
-        "left_knee": -0.44,
-        "left_ankle": -0.88,
-        "spine": 0.23,
-        "thorax": 0.48,
-        "nose": 0.58,
-        "head": 0.68,
-        "left_shoulder": 0.46,
-        "left_elbow": 0.2,
-        "left_wrist": -0.05,
-        "right_shoulder": 0.46,
-        "right_elbow": 0.2,
-        "right_wrist": -0.05,
-    }
-    for index, name in enumerate(JOINT_NAMES):
-        # Facing the camera, the person's left is at the right of the image.
-        side = 0.15 if name.startswith("left") else -0.15 if name.startswith("right") else 0.0
-        pose[index] = (side, -heights[name], 0.0)
-    return pose
 
 
 def filmed(hip_heights, depth=5.0, camera_height=1.4):
