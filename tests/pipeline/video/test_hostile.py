@@ -442,7 +442,7 @@ def test_a_decoder_that_stalls_before_its_first_frame(tmp_path, program, monkeyp
 
 
 def test_a_slow_consumer_is_no_stall(make_video, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader_module, "_STALL_SECONDS", 0.2)
+    monkeypatch.setattr(reader_module, "_STALL_SECONDS", 0.5)
     monkeypatch.setattr(reader_module, "_TICK_SECONDS", 0.05)
     file = make_video(tmp_path / "a.mp4", frames=150, size=(320, 240))  # more than the pipe holds
     with VideoReader(file) as reader:
@@ -450,7 +450,7 @@ def test_a_slow_consumer_is_no_stall(make_video, tmp_path, monkeypatch):
         for frame in reader:
             count += 1
             if frame.index in (0, 50):
-                time.sleep(0.5)
+                time.sleep(1)
     assert count == 150
     assert reader.warnings == []
 
