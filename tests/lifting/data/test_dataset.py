@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import CAMERAS, body, save, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,42 +27,6 @@ from gridpose.lifting.data.dataset import (
     load_dataset,
     write_dataset,
 )
-
-CAMERAS = ("54138969", "55011271", "58860488", "60457274")
-BONES_MM = 250.0  # 16 of them: a person's 4 m
-
-
-def body(frames, seed=0):
-    """Hip-relative joints (frames, 17, 3) in mm whose bones add up to 4 m."""
-    from gridpose.core import PARENTS
-
-    generator = np.random.default_rng(seed)
-    joints = np.zeros((frames, 17, 3))
-    for joint in range(1, 17):
-        way = generator.normal(size=(frames, 3))
-        way *= BONES_MM / np.linalg.norm(way, axis=-1, keepdims=True)
-        joints[:, joint] = joints[:, PARENTS[joint]] + way
-    return joints
-
-
-def tables(keys, frames=3):
-    data2d, data3d = {}, {}
-    for number, key in enumerate(keys):
-        joints = body(frames, number)
-        data2d[key] = 500 + joints[..., :2].reshape(frames, 34) * 0.2
-        data3d[key] = {
-            "pelvis": np.tile((0.0, 0.0, 5000.0), (frames, 1)),
-            "joint_3d": joints.reshape(frames, 51),
-            "camera": [1145.0, 1145.0, 512.0, 512.0],
-        }
-    return data2d, data3d
-
-
-def save(folder, split, data2d, data3d, **how):
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind, data in (("2d", data2d), ("3d", data3d)):
-        torch.save(data, folder / f"{split}_custom_{kind}_unnorm.pth.tar", **how)
-
 
 KEYS = [("S1", "Walking", "Walking 1.54138969"), ("S5", "Eating", "Eating.55011271")]
 

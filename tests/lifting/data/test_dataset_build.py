@@ -2,36 +2,12 @@
 
 import numpy as np
 import pytest
-from test_dataset_convert import walk
+from datasets import CLIPS, mocap, walk
 
 from gridpose.core import NUM_JOINTS, PARENTS, InputError, MissingError, UsageError
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.data.build import BuildOptions, build_split, performer_of, read_clips
 from gridpose.lifting.data.dataset import load_dataset, write_dataset
-
-CLIPS = {  # name: (action, frames)
-    "cmu/train/walking_1": ("walking", 12),
-    "cmu/train/walking_2": ("walking", 11),
-    "cmu/13_29": ("exercises (jumping jacks, squats)", 10),
-    "cmu/13_30": ("exercises (jumping jacks, squats)", 9),
-    "uiprmd/m01_s01_e01": ("sit to stand", 8),
-    "uiprmd/m07_s01_e03_inc": ("sit to stand", 7),
-}
-
-
-def mocap(file, clips=CLIPS, **changes):
-    """A file in the form of the motion capture at hand; bodies of another size than wanted."""
-    arrays = {
-        "positions": np.concatenate(
-            [walk(frames, seed) * 1.1 for seed, (_, frames) in enumerate(clips.values())]
-        ),
-        "clip": np.repeat(np.arange(len(clips)), [n for _, n in clips.values()]).astype(np.int32),
-        "clip_names": np.array(list(clips)),
-        "action": np.array([action for action, _ in clips.values()]),
-    }
-    arrays.update(changes)
-    np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
-    return file
 
 
 @pytest.fixture

@@ -4,41 +4,16 @@ import os
 import pickle
 import zipfile
 
-import cv2
 import numpy as np
 import pytest
+from datasets import CAMERAS, METADATA, save_npz, seen_by_opencv, true_2d, walk
 
-from gridpose.core import MIRRORED, NUM_JOINTS, PARENTS, InputError, MissingError
-from gridpose.lifting.body import BONE_LENGTHS
+from gridpose.core import MIRRORED, InputError, MissingError
 from gridpose.lifting.data.convert import STATIC_JOINTS, VideoPose3D, convert_split
 from gridpose.lifting.data.dataset import load_dataset, write_dataset
 from gridpose.lifting.data.h36m_cameras import LENSES, MOUNTS, Lens
 
-CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 MOVING = [joint for joint in range(32) if joint not in STATIC_JOINTS]
-
-# A person who stands with bent knees, facing +y: directions from the parent joint, z up.
-STANDING = np.zeros((NUM_JOINTS, 3))
-for _joints, _way in (
-    ((1,), (1, 0, 0)), ((4,), (-1, 0, 0)), ((2, 5), (0, 0.4, -1)), ((3, 6), (0, -0.4, -1)),
-    ((7, 8, 10), (0, 0, 1)), ((9,), (0, 0.5, 1)), ((11,), (-1, 0, 0)), ((14,), (1, 0, 0)),
-    ((12, 15), (0, 0, -1)), ((13, 16), (0, 1, 0)),
-):  # fmt: skip
-    STANDING[list(_joints)] = np.array(_way) / np.linalg.norm(_way)
-
-
-def walk(frames, seed=0):
-    """World positions (frames, 17, 3) in metres of somebody who turns and sways in the room."""
-    generator = np.random.default_rng(seed)
-    ways = STANDING + generator.normal(0, 0.25, (frames, NUM_JOINTS, 3))
-    ways /= np.maximum(np.linalg.norm(ways, axis=-1, keepdims=True), 1e-9)
-    yaw = generator.uniform(0, 2 * np.pi)
-    turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-    joints = np.zeros((frames, NUM_JOINTS, 3))
-    joints[:, 0] = np.array((0.2, 0.3, 0.9)) + generator.uniform(-0.5, 0.5, (frames, 3)) * (1, 1, 0)
-    for joint in range(1, NUM_JOINTS):
-        joints[:, joint] = joints[:, PARENTS[joint]] + BONE_LENGTHS[joint] * ways[:, joint] @ turn.T
-    return joints.astype(np.float32)
 
 
 def with_all_joints(joints):
@@ -46,37 +21,6 @@ def with_all_joints(joints):
     full = np.full((len(joints), 32, 3), 99, np.float32)
     full[:, MOVING] = joints
     return full
-
-
-def seen_by_opencv(world, subject, index):
-    """World positions (N, 17, 3) metres to camera millimetres and pixels, by OpenCV alone.
-
-    The quaternion's matrix is written out; the published ones have length 1 to six digits only.
-    Human3.6M's tangential term is once what OpenCV's is twice: one of the two is taken away again.
-    """
-    w, x, y, z = MOUNTS[subject][index].orientation
-    to_world = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-    position = np.array(MOUNTS[subject][index].position)
-    rotation, _ = cv2.Rodrigues(to_world.T)
-    shift = -to_world.T @ position
-    lens = LENSES[index]
-    (fx, fy), (cx, cy) = lens.focal, lens.centre
-    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    (k1, k2, k3), (first, second) = lens.radial, lens.tangential
-    points = world.reshape(-1, 3).astype(np.float64) * 1000
-    distortion = np.array([k1, k2, second, first, k3])
-    pixels, _ = cv2.projectPoints(points, rotation, shift, matrix, distortion)
-    camera = points @ to_world + shift
-    plane = camera[:, :2] / camera[:, 2:]
-    surplus = plane * (plane @ np.array([first, second]))[:, None] * (fx, fy)
-    pixels = pixels[:, 0] - surplus
-    return camera.reshape(world.shape), pixels.reshape(*world.shape[:-1], 2)
 
 
 ACTIONS = {"Walking 1": 0, "Directions": 1}
@@ -90,30 +34,9 @@ def positions():
     }
 
 
-def save(file, **objects):
-    np.savez_compressed(file, **objects)
-    return file
-
-
-METADATA = {
-    "layout_name": "h36m", "num_joints": 17,
-    "keypoints_symmetry": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]],
-}  # fmt: skip
-
-
-def true_2d(positions):
-    return {
-        subject: {
-            action: [seen_by_opencv(w, subject, i)[1].astype(np.float32) for i in range(4)]
-            for action, w in actions.items()
-        }
-        for subject, actions in positions.items()
-    }
-
-
 @pytest.fixture
 def file3d(tmp_path, positions):
-    return save(tmp_path / "data_3d_h36m.npz", positions_3d=positions)
+    return save_npz(tmp_path / "data_3d_h36m.npz", positions_3d=positions)
 
 
 # Cameras
@@ -166,7 +89,9 @@ def test_3d_and_2d_are_what_the_cameras_see(tmp_path, positions, all_joints):
         s: {a: with_all_joints(p) if all_joints else p for a, p in actions.items()}
         for s, actions in positions.items()
     }
-    result = convert_split(VideoPose3D.open(save(tmp_path / "3d.npz", positions_3d=stored)), "test")
+    result = convert_split(
+        VideoPose3D.open(save_npz(tmp_path / "3d.npz", positions_3d=stored)), "test"
+    )
     assert set(result.data2d) == set(result.data3d) == {
         (subject, action.split()[0], f"{action}.{camera}")
         for subject in ("S9", "S11")
@@ -204,7 +129,7 @@ def test_the_result_is_read_by_the_protocols_rules(tmp_path, file3d, positions):
 def test_given_2d_is_taken(tmp_path, file3d, positions):
     keypoints = true_2d(positions)
     keypoints["S9"]["Walking 1"][2] += 3
-    file2d = save(tmp_path / "2d.npz", positions_2d=keypoints, metadata=METADATA)
+    file2d = save_npz(tmp_path / "2d.npz", positions_2d=keypoints, metadata=METADATA)
     result = convert_split(VideoPose3D.open(file3d, file2d), "test")
     np.testing.assert_array_equal(
         result.data2d["S9", "Walking", "Walking 1.58860488"],
@@ -219,7 +144,7 @@ def test_frames_are_cut_to_the_shorter(tmp_path, file3d, positions):
     views = keypoints["S9"]["Walking 1"]
     views[0] = views[0][:-2]
     views[1] = np.concatenate((views[1], views[1][-1:]))
-    file2d = save(tmp_path / "2d.npz", positions_2d=keypoints)
+    file2d = save_npz(tmp_path / "2d.npz", positions_2d=keypoints)
     result = convert_split(VideoPose3D.open(file3d, file2d), "test")
     short, long = (("S9", "Walking", f"Walking 1.{camera}") for camera in CAMERAS[:2])
     assert result.cut == {short: (12, 10), long: (12, 13)}
@@ -232,7 +157,7 @@ def test_frames_are_cut_to_the_shorter(tmp_path, file3d, positions):
 def test_recordings_without_2d_are_named(tmp_path, file3d, positions):
     keypoints = true_2d(positions)
     del keypoints["S11"], keypoints["S9"]["Directions"]
-    file2d = save(tmp_path / "2d.npz", positions_2d=keypoints)
+    file2d = save_npz(tmp_path / "2d.npz", positions_2d=keypoints)
     result = convert_split(VideoPose3D.open(file3d, file2d), "test")
     assert result.without_2d == ["S9 Directions", "S11 Walking 1", "S11 Directions"]
     assert {key[0] for key in result.data2d} == {"S9"}
@@ -301,7 +226,7 @@ def test_nothing_in_the_files_is_run(tmp_path, positions, place):
     ],
 )
 def test_3d_files_of_something_else(tmp_path, content, words):
-    file = save(tmp_path / "3d.npz", **content)
+    file = save_npz(tmp_path / "3d.npz", **content)
     with pytest.raises(InputError, match=words) as caught:
         convert_split(VideoPose3D.open(file), "train")
     assert "3d.npz" in str(caught.value)
@@ -346,8 +271,8 @@ def test_2d_that_does_not_belong_to_the_3d(tmp_path, change, words):
     keypoints = true_2d(positions)
     change(keypoints["S9"]["Walking"])
     source = VideoPose3D.open(
-        save(tmp_path / "3d.npz", positions_3d=positions),
-        save(tmp_path / "2d.npz", positions_2d=keypoints, metadata=METADATA),
+        save_npz(tmp_path / "3d.npz", positions_3d=positions),
+        save_npz(tmp_path / "2d.npz", positions_2d=keypoints, metadata=METADATA),
     )
     with pytest.raises(InputError, match=words) as caught:
         convert_split(source, "test")
@@ -357,6 +282,6 @@ def test_2d_that_does_not_belong_to_the_3d(tmp_path, change, words):
 def test_joints_of_coco_are_refused(tmp_path, file3d, positions):
     sides = [[1, 3, 5, 7, 9, 11, 13, 15], [2, 4, 6, 8, 10, 12, 14, 16]]
     metadata = {"layout_name": "coco", "num_joints": 17, "keypoints_symmetry": sides}
-    file2d = save(tmp_path / "2d.npz", positions_2d=true_2d(positions), metadata=metadata)
+    file2d = save_npz(tmp_path / "2d.npz", positions_2d=true_2d(positions), metadata=metadata)
     with pytest.raises(InputError, match=r"not Human3\.6M-17 \(coco"):
         VideoPose3D.open(file3d, file2d)

@@ -4,10 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from test_dataset import CAMERAS, save, tables
-from test_dataset_build import mocap
-from test_dataset_convert import METADATA, seen_by_opencv, true_2d, walk
-from test_dataset_convert import save as save_npz
+from datasets import (
+    CAMERAS,
+    METADATA,
+    mocap,
+    save,
+    save_npz,
+    seen_by_opencv,
+    tables,
+    true_2d,
+    walk,
+)
 
 from gridpose.core import MIRRORED
 
