@@ -14,34 +14,33 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from gridpose.pipeline.cli.common import BOTH_SPELLINGS, TerminatedError
+from gridpose.pipeline.cli.errors import TerminatedError
+from gridpose.pipeline.cli.options import BOTH_SPELLINGS, InPanels
 
 COMMANDS: Final = {
-    "video": ("cli.video", "Turn a video or picture into one of 3D skeletons."),
-    "demo": ("cli.demo", "Fetch a sample video and run the main job on it."),
-    "batch": ("cli.batch", "Do every video below a folder."),
-    "lift": ("cli.lift", "Lift 2D keypoints that you already have to 3D."),
-    "render": ("cli.render", "Draw stored poses again."),
-    "export": ("cli.export", "Write poses for other programs."),
-    "angles": ("cli.angles", "Joint angles over time."),
-    "train": ("cli_train", "Train a lifter."),
-    "eval": ("cli.eval", "Measure a lifter."),
-    "data": ("cli.data", "Make data sets in the published format."),
-    "models": ("cli.models", "Weights: fetch, check, convert."),
-    "doctor": ("cli.doctor", "Say what is installed and what works."),
+    "video": "Turn a video or picture into one of 3D skeletons.",
+    "demo": "Fetch a sample video and run the main job on it.",
+    "batch": "Do every video below a folder.",
+    "lift": "Lift 2D keypoints that you already have to 3D.",
+    "render": "Draw stored poses again.",
+    "export": "Write poses for other programs.",
+    "angles": "Joint angles over time.",
+    "train": "Train a lifter.",
+    "eval": "Measure a lifter.",
+    "data": "Make data sets in the published format.",
+    "models": "Weights: fetch, check, convert.",
+    "doctor": "Say what is installed and what works.",
 }
-"""The module of each, in this package's parent, and a sentence for the list of them."""
+"""A sentence for the list of each; its module here has its name."""
 _BOTH_SPELLINGS: Final = ("train", "eval")
 
 
 def load_command(name: str) -> Any:
     """A command by name; its module has it as ``NAME_command``, or ``NAME_app`` for several."""
-    module = import_module(f"gridpose.pipeline.{COMMANDS[name][0]}")
+    module = import_module(f"gridpose.pipeline.cli.{name}")
     group: typer.Typer | None = getattr(module, f"{name}_app", None)
     if group is not None:
         return get_command(group)
-    from gridpose.pipeline.cli.options import InPanels
-
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
     settings = BOTH_SPELLINGS if name in _BOTH_SPELLINGS else None
     alone.command(name=name, cls=InPanels, context_settings=settings)(
@@ -67,7 +66,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, (_, _sentence) in COMMANDS.items():
+for _name, _sentence in COMMANDS.items():
     app.command(name=_name, help=_sentence)(lambda: None)
 
 
