@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from gridpose.lifting.model.network import LiftingNetwork
 from gridpose.lifting.training.graph import Recorder
+from gridpose.lifting.training.options import Loss
 from gridpose.lifting.training.shared_batch_norm import SharedBatchNorm
-
-Loss = Literal["l2", "l1", "sqrtl2"]
-"""Mean squared error; mean absolute error; mean Euclidean distance of joints (or cells)."""
 
 LOG_EVERY = 50
 """Steps between two lines of the log."""

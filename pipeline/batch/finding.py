@@ -13,33 +13,9 @@ from typing import Final
 from gridpose.core import InputError
 from gridpose.pipeline.video.ffmpeg import probe
 
-VIDEO_SUFFIXES: Final = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".mpg",
-        ".mpeg",
-        ".m2v",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".3gp",
-        ".3g2",
-        ".ogv",
-        ".vob",
-        ".mxf",
-        ".rm",
-        ".rmvb",
-        ".dv",
-        ".divx",
-    ]
+_VIDEO_SUFFIX: Final = re.compile(
+    r"\.(mp4|m4v|mov|mkv|webm|avi|wmv|asf|flv|mpg|mpeg|m2v|ts|m2ts|mts"
+    r"|3gp|3g2|ogv|vob|mxf|rm|rmvb|dv|divx)"
 )
 """Whatever is called so is meant to be a video: a broken one is reported, not passed over."""
 _STILL_PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")
@@ -116,7 +92,7 @@ def _files(folder: Path, without: Path, warnings: list[str]) -> Iterator[Found]:
                 status = file.stat()
             except OSError as error:
                 # A link to nowhere, or to itself: only what is meant to be a video is reported.
-                if file.suffix.lower() in VIDEO_SUFFIXES:
+                if _VIDEO_SUFFIX.fullmatch(file.suffix.lower()):
                     warnings.append(f"{file}: cannot be read ({error.strerror})")
                 continue
             if file.is_file() and not PARTIAL.match(name):
@@ -134,7 +110,7 @@ def _wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
 
 
 def _is_video(file: Path, size: int) -> bool:
-    if file.suffix.lower() in VIDEO_SUFFIXES:
+    if _VIDEO_SUFFIX.fullmatch(file.suffix.lower()):
         return True
     if not size:
         return False

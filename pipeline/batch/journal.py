@@ -10,7 +10,6 @@ import os
 import sqlite3
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal
 
 from gridpose.core import MissingError
@@ -18,28 +17,6 @@ from gridpose.core import MissingError
 State = Literal["pending", "running", "done", "failed", "skipped"]
 VERSION: Final = 1
 _BUSY_SECONDS = 30.0
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS videos (
-    path BLOB PRIMARY KEY,
-    result BLOB NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    sha256 TEXT,
-    options TEXT,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'running', 'done', 'failed', 'skipped')),
-    kind TEXT,
-    message TEXT,
-    warnings TEXT,
-    outputs TEXT,
-    attempts INTEGER NOT NULL,
-    started REAL,
-    seconds REAL,
-    duration REAL,
-    frames INTEGER,
-    people INTEGER,
-    worker TEXT
-) WITHOUT ROWID
-"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +50,10 @@ class Entry:
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(Entry))
+_SCHEMA: Final = (
+    f"CREATE TABLE IF NOT EXISTS videos ({', '.join(_COLUMNS)}, "
+    "PRIMARY KEY (path), UNIQUE (result)) WITHOUT ROWID"
+)
 _SAVE: Final = (
     f"INSERT OR REPLACE INTO videos ({', '.join(_COLUMNS)}) "
     f"VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -144,12 +125,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._waiting:
             self.save()
         self._database.close()

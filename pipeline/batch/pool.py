@@ -17,13 +17,12 @@ from typing import Final
 from gridpose.core import GridposeError, MissingError
 from gridpose.machine import usable_cores
 from gridpose.pipeline.batch import worker as worker_program
-from gridpose.pipeline.batch.engine import Event
 from gridpose.pipeline.batch.processes import (
     THREAD_VARIABLES,
     end_descendants,
     graphics_processors,
 )
-from gridpose.pipeline.batch.work import Outcome, Task
+from gridpose.pipeline.batch.work import Event, Outcome, Task
 from gridpose.pipeline.batch.worker import Message
 from gridpose.pipeline.options import VideoOptions
 
@@ -74,7 +73,7 @@ class Pool:
     _failed_starts: int = 0
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        """See :class:`gridpose.pipeline.batch.engine.Engine`."""
+        """See :class:`gridpose.pipeline.batch.work.Engine`."""
         waiting = deque(tasks)
         graphics = graphics_processors() if self.options.device == "auto" else 0
         try:
@@ -155,7 +154,7 @@ class Pool:
         elif not worker.ready and silent > LOADING_SECONDS:
             message = "the models did not load"
         elif worker.deadline is not None and now > worker.deadline:
-            message = "took longer than its duration allows (`timeout`)"
+            message = "took longer than its duration allows"
         elif worker.task is not None and silent > self.stall:
             message = f"made no progress for {self.stall:.0f} s"
         else:

@@ -17,10 +17,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from gridpose.core import MissingError
-from gridpose.pipeline.batch.engine import Event
 from gridpose.pipeline.batch.pool import GRACE_SECONDS
 from gridpose.pipeline.batch.processes import THREAD_VARIABLES, end_descendants, limit_threads
-from gridpose.pipeline.batch.work import Outcome, Task, work
+from gridpose.pipeline.batch.work import Event, Outcome, Task, work
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.options import VideoOptions
 
@@ -61,7 +60,7 @@ class RayEngine:
         self._workers, self._timeout = workers, timeout
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        """See :class:`gridpose.pipeline.batch.engine.Engine`.
+        """See :class:`gridpose.pipeline.batch.work.Engine`.
 
         Raises:
             MissingError: the cluster cannot be reached.

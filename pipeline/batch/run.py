@@ -16,13 +16,12 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from gridpose.core import InputError, MissingError, UsageError
-from gridpose.pipeline.batch.engine import Engine, Event
 from gridpose.pipeline.batch.finding import PARTIAL, find_videos
 from gridpose.pipeline.batch.journal import Entry, Journal
 from gridpose.pipeline.batch.options import BatchOptions
 from gridpose.pipeline.batch.plan import WORDS, Item, plan, task_of
 from gridpose.pipeline.batch.report import write_reports
-from gridpose.pipeline.batch.work import Outcome, Task
+from gridpose.pipeline.batch.work import Engine, Event, Outcome, Task
 
 STATE_FOLDER: Final = ".gridpose"
 JOURNAL: Final = "journal.sqlite3"

@@ -1,14 +1,14 @@
-"""One video of a batch: what every engine runs, wherever it runs it."""
+"""One video of a batch: what every engine runs, wherever it runs it, and what it tells of it."""
 
 from __future__ import annotations
 
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from gridpose.core import GridposeError, InputError, MissingError
 from gridpose.pipeline.models import Models
@@ -81,6 +81,31 @@ class Outcome:
     people: int | None = None
 
 
+@dataclass(frozen=True)
+class Event:
+    """News of a task: it was sent to a ``worker``, has got so far, or has an ``outcome``."""
+
+    what: Literal["sent", "progress", "finished"]
+    task: Task
+    worker: str
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+
+
+class Engine(Protocol):
+    """Runs tasks, each once, and tells how they go."""
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
+        """Start with the first ones; ends when all have finished.
+
+        Closing the iterator ends all work at once.
+
+        Raises:
+            GridposeError: nothing can be run, say because the models cannot be loaded.
+        """
+        ...
+
+
 def work(
     task: Task,
     models: Models,
@@ -108,9 +133,8 @@ def work(
         outcome = Outcome(task.path, "failed", "system", text)
     except Exception as error:  # noqa: BLE001 - one video must not end the others
         where = traceback.extract_tb(error.__traceback__)[-1]
-        text = (
-            f"{type(error).__name__}: {error} (a defect in gridpose, {where.name}:{where.lineno})"
-        )
+        place = f"{where.name}:{where.lineno}"
+        text = f"{type(error).__name__}: {error} (a defect in gridpose, {place})"
         outcome = Outcome(task.path, "failed", "defect", text)
     return replace(outcome, seconds=time.monotonic() - started)
 

@@ -14,7 +14,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from gridpose.pipeline.cli.common import BOTH_SPELLINGS, TerminatedError
+from gridpose.pipeline.cli.errors import TerminatedError
+from gridpose.pipeline.cli.options import BOTH_SPELLINGS, InPanels
 
 COMMANDS: Final = {
     "video": "Turn a video or picture into one of 3D skeletons.",
@@ -30,7 +31,7 @@ COMMANDS: Final = {
     "models": "Weights: fetch, check, convert.",
     "doctor": "Say what is installed and what works.",
 }
-"""Each has a module of its name here; with a sentence for the list of them."""
+"""A sentence for the list of each; its module here has its name."""
 _BOTH_SPELLINGS: Final = ("train", "eval")
 
 
@@ -40,8 +41,6 @@ def load_command(name: str) -> Any:
     group: typer.Typer | None = getattr(module, f"{name}_app", None)
     if group is not None:
         return get_command(group)
-    from gridpose.pipeline.cli.options import InPanels
-
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
     settings = BOTH_SPELLINGS if name in _BOTH_SPELLINGS else None
     alone.command(name=name, cls=InPanels, context_settings=settings)(

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gridpose.pipeline.cli.errors import as_options, in_options
@@ -113,11 +112,6 @@ class ProgressDisplay:
                 flush=True,
             )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gridpose.pipeline.cli.common import Overwrite
 from gridpose.pipeline.cli.console import Console
-from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli.options import Overwrite, with_console
 from gridpose.pipeline.cli.video import run
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from gridpose.pipeline.cli.common import Json, Verbose, reports_errors
+from gridpose.pipeline.cli.console import Console
+from gridpose.pipeline.cli.errors import reports_errors
+from gridpose.pipeline.cli.options import Json, Verbose
 
 
 @reports_errors
@@ -20,7 +22,6 @@ def doctor_command(
     Example:
       gridpose doctor
     """  # noqa: D301
-    from gridpose.pipeline.cli.console import Console
     from gridpose.pipeline.doctor import examine
 
     findings = examine()

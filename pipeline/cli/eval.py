@@ -6,28 +6,35 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from gridpose.pipeline.cli.common import (
+from gridpose.pipeline.cli.console import Console, ProgressDisplay, aligned
+from gridpose.pipeline.cli.data import Split
+from gridpose.pipeline.cli.lift import Fov, LifterPrecision
+from gridpose.pipeline.cli.options import (
     DataRoot,
     Device,
     InputName,
     LiftingModel,
     Overwrite,
+    PaddingMode,
+    with_console,
+    with_ignored,
 )
-from gridpose.pipeline.cli.console import Console, aligned
-from gridpose.pipeline.cli.data import Split
-from gridpose.pipeline.cli.lift import Fov, LifterPrecision
-from gridpose.pipeline.cli.options import with_console
 
 if TYPE_CHECKING:
     from gridpose.lifting import Lifter
     from gridpose.lifting.evaluation import ActionErrors, EvaluationReport
 
 _PLOT_SUFFIXES = (".png", ".pdf", ".svg")
-
+_FOR_TRAINING: dict[str, type[Any]] = {
+    **dict.fromkeys(("exp", "ckpt", "loss", "autosgt_prior"), str),
+    **dict.fromkeys(("lr", "lr_gamma", "dropout", "max_temp"), float),
+    **dict.fromkeys(("lr_decay", "epoch", "batch", "temp_epoch"), int),
+}
+"""Options of the published program that it takes with ``--eval``, too."""
 
 _COLUMNS = {
     "mpjpe": ("MPJPE", "{:.2f}"),
@@ -164,6 +171,7 @@ def _plot(result: EvaluationReport, title: str, file: Path) -> None:
 
 
 @with_console
+@with_ignored(_FOR_TRAINING)
 def eval_command(
     load: Annotated[
         str, typer.Option(metavar="FILE", help="default, .safetensors or published .pth.tar.")
@@ -184,10 +192,7 @@ def eval_command(
             help="What the checkpoint must be: gridconv, dgridconv, dgridconv_autogrids.",
         ),
     ] = None,
-    padding_mode: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Two of c, z, r; published checkpoints do not say which."),
-    ] = None,
+    padding_mode: PaddingMode = None,
     temperature: Annotated[
         float | None, typer.Option(help="Of the attention, instead of the checkpoint's.")
     ] = None,
@@ -212,19 +217,8 @@ def eval_command(
     ] = None,
     overwrite: Overwrite = False,
     evaluate_only: Annotated[bool, typer.Option("--eval", hidden=True)] = False,
-    exp: Annotated[str | None, typer.Option(hidden=True)] = None,
-    ckpt: Annotated[str | None, typer.Option(hidden=True)] = None,
-    lr: Annotated[float | None, typer.Option(hidden=True)] = None,
-    lr_decay: Annotated[int | None, typer.Option(hidden=True)] = None,
-    lr_gamma: Annotated[float | None, typer.Option(hidden=True)] = None,
-    epoch: Annotated[int | None, typer.Option(hidden=True)] = None,
-    dropout: Annotated[float | None, typer.Option(hidden=True)] = None,
-    batch: Annotated[int | None, typer.Option(hidden=True)] = None,
-    loss: Annotated[str | None, typer.Option(hidden=True)] = None,
-    max_temp: Annotated[float | None, typer.Option(hidden=True)] = None,
-    temp_epoch: Annotated[int | None, typer.Option(hidden=True)] = None,
-    autosgt_prior: Annotated[str | None, typer.Option(hidden=True)] = None,
     *,
+    ignored: list[str],
     console: Console,
 ) -> None:
     """Measure a lifter on Human3.6M or data of your own in the published format.
@@ -242,23 +236,14 @@ def eval_command(
       gridpose eval --load default --input gt --fov 47 --csv table.csv --plot errors.png
       gridpose eval --load run/best.safetensors --input hrnet --flip-test --json
     """  # noqa: D301
-    unused = {
-        **{"--exp": exp, "--ckpt": ckpt, "--lr": lr, "--lr_decay": lr_decay},
-        **{"--lr_gamma": lr_gamma, "--epoch": epoch, "--dropout": dropout, "--batch": batch},
-        **{"--loss": loss, "--max_temp": max_temp, "--temp_epoch": temp_epoch},
-        **{"--autosgt_prior": autosgt_prior},
-    }
     folder = data_rootdir / input_name
     _check_paths(load, folder, split, csv, plot, overwrite)
-
-    from typing import cast
 
     from gridpose.core import UsageError
     from gridpose.lifting import load_lifter
     from gridpose.lifting.data.dataset import default_exclude_drift, describe_left_out, load_dataset
     from gridpose.lifting.evaluation import describe_protocol, evaluate
     from gridpose.lifting.model.layers import PaddingModes
-    from gridpose.pipeline.cli.console import ProgressDisplay
     from gridpose.pipeline.result import Progress
     from gridpose.storage import replacing
 
@@ -276,11 +261,10 @@ def eval_command(
     _check_size(lifter, load, hidsize, num_block)
     if lifter.sees_time and not 0 < fps < math.inf:
         raise UsageError(f"--fps {fps}: must be a number above 0")
-    if lifter.checkpoint.normalisation != "person":
-        unused["--fov"] = fov
-    given = [option for option, value in unused.items() if value is not None]
-    if given:
-        console.info(f"no effect on this evaluation: {', '.join(given)}")
+    if fov is not None and lifter.checkpoint.normalisation != "person":
+        ignored = [*ignored, "--fov"]
+    if ignored:
+        console.info(f"no effect on this evaluation: {', '.join(ignored)}")
     exclude_drift = default_exclude_drift(split, input_name)
     dataset = load_dataset(folder, split, exclude_drift=exclude_drift)
     for note in (*lifter.notices, *dataset.notes):

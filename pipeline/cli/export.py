@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gridpose.pipeline.cli.common import Overwrite, Tracks
 from gridpose.pipeline.cli.console import Console
-from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli.options import Overwrite, Tracks, with_console
 
 
 @with_console

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from gridpose.core import Precision
-from gridpose.pipeline.cli.common import Device, Overwrite
 from gridpose.pipeline.cli.console import Console
-from gridpose.pipeline.cli.options import with_console
+from gridpose.pipeline.cli.options import Device, Overwrite, with_console
 from gridpose.pipeline.options import VideoOptions
 
 

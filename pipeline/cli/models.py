@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from gridpose.pipeline.cli.common import (
+from gridpose.pipeline.cli.console import Console, aligned
+from gridpose.pipeline.cli.options import (
     BOTH_SPELLINGS,
     LiftingModel,
     Overwrite,
+    PaddingMode,
+    with_console,
 )
-from gridpose.pipeline.cli.console import Console, aligned
-from gridpose.pipeline.cli.options import with_console
 from gridpose.pipeline.cli.weights import add_to as add_weight_commands
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ Model = Annotated[
         help="What the network must be: gridconv, dgridconv or dgridconv_autogrids.",
     ),
 ]
-Padding = Annotated[
-    tuple[str, str] | None,
-    typer.Option(metavar="A B", help="Two of c, z, r; published checkpoints do not say which."),
-]
 Temperature = Annotated[
     float | None, typer.Option(help="Of the attention; published checkpoints are right at 30.")
 ]
@@ -56,7 +53,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A published .pth.tar.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file.")],
     lifting_model: Model = None,
-    padding_mode: Padding = None,
+    padding_mode: PaddingMode = None,
     temperature: Temperature = None,
     grid_shape: GridShape = None,
     precision: Annotated[
@@ -133,7 +130,7 @@ def show(
         Path | None,
         typer.Option("--output", "-o", help="Draw the grid: .png, .pdf or .svg."),
     ] = None,
-    padding_mode: Padding = None,
+    padding_mode: PaddingMode = None,
     temperature: Temperature = None,
     grid_shape: GridShape = None,
     overwrite: Overwrite = False,

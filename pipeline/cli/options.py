@@ -1,4 +1,4 @@
-"""Commands' options made of the fields of options classes, and ``--help`` in panels."""
+"""Options that commands share or make of the fields of options classes; ``--help`` in panels."""
 
 from __future__ import annotations
 
@@ -6,16 +6,55 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
-from typing import Annotated, Any, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 
-from gridpose.option import PANELS, Option
-from gridpose.pipeline.cli.common import Json, Quiet, Verbose, reports_errors
+from gridpose.option import INPUT, OUTPUT, PANELS, Option
 from gridpose.pipeline.cli.console import Console
+from gridpose.pipeline.cli.errors import as_options, reports_errors
 
 Command = Callable[..., None]
+
+BOTH_SPELLINGS: Final[dict[str, Any]] = {
+    "token_normalize_func": lambda name: name.replace("_", "-")
+}
+"""Settings of a command whose options have published names, which are written with underscores."""
+
+LiftingModel = Literal["gridconv", "dgridconv", "dgridconv_autogrids"]
+"""The lifting networks by their published names."""
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=OUTPUT),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where networks run: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."
+    ),
+]
+Tracks = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--track", help="Only this person; may be given several times.", rich_help_panel=INPUT
+    ),
+]
+DataRoot = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="Data sets are folders in this one.")
+]
+PaddingMode = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="A B", help="Two of c, z, r; published checkpoints do not say which."),
+]
+InputName = Annotated[
+    str, typer.Option("--input", metavar="NAME", help="Data set: gt, hrnet, or another's name.")
+]
 
 
 def with_options(kind: type[Any], without: Collection[str] = ()) -> Callable[[Command], Command]:
@@ -44,6 +83,28 @@ def with_console(command: Command) -> Command:
     ]
     return reports_errors(
         _made_of("console", parameters, lambda values: Console(**values))(command)
+    )
+
+
+def with_ignored(kinds: Mapping[str, type[Any]]) -> Callable[[Command], Command]:
+    """Let a command take ``ignored``, those options given that are taken without effect.
+
+    Args:
+        kinds: types of the options by name; ``--help`` does not have them.
+    """
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind | None, typer.Option(hidden=True)],
+        )
+        for name, kind in kinds.items()
+    ]
+    return _made_of(
+        "ignored",
+        parameters,
+        lambda values: [f"--{name}" for name, value in values.items() if value is not None],
     )
 
 
@@ -116,7 +177,7 @@ def _parameter(field: Field[Any], about: Option) -> inspect.Parameter:
     negative = "" if about.only_on or wanted is not bool else f"/--no-{name[2:]}"
     option = typer.Option(
         name + negative,
-        help=about.help,
+        help=as_options(about.help),
         rich_help_panel=about.panel,
         metavar=about.metavar,
         min=about.least,

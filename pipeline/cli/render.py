@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from gridpose.option import INPUT, OUTPUT, PICTURE
-from gridpose.pipeline.cli.common import Overwrite, Tracks
-from gridpose.pipeline.cli.console import Console
-from gridpose.pipeline.cli.options import with_console, with_options
+from gridpose.pipeline.cli.console import Console, ProgressDisplay
+from gridpose.pipeline.cli.options import Overwrite, Tracks, with_console, with_options
 from gridpose.visualize.look import LayoutName, Look
 
 
@@ -71,7 +70,6 @@ def render_command(
       gridpose render dance.npz -o orbit.mp4 --view orbit --resolution 1080p
       gridpose render dance.npz -o sheet.png --theme light
     """  # noqa: D301
-    from gridpose.pipeline.cli.console import ProgressDisplay
     from gridpose.pipeline.poses.file import read_pose_file
     from gridpose.pipeline.render import RenderOptions, render_poses
 

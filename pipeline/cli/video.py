@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridpose.option import OUTPUT
-from gridpose.pipeline.cli.console import Console
+from gridpose.pipeline.cli.console import Console, ProgressDisplay
 from gridpose.pipeline.cli.options import with_console, with_options
 from gridpose.pipeline.options import VideoOptions
 
@@ -48,7 +48,6 @@ def video_command(
 
 def run(source: Path, output: Path, options: VideoOptions, console: Console) -> None:
     """Do the main job and tell of it."""
-    from gridpose.pipeline.cli.console import ProgressDisplay
     from gridpose.pipeline.models import Models
     from gridpose.pipeline.run import run_video
 

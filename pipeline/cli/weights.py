@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridpose.pipeline.cli.console import Console
+from gridpose.pipeline.cli.console import Console, ProgressDisplay
 from gridpose.pipeline.cli.options import with_console
 
 if TYPE_CHECKING:
     from gridpose.detectors.registry import Model
-    from gridpose.pipeline.cli.console import ProgressDisplay
 
 _MEGABYTE = 1_000_000
 
@@ -83,7 +82,6 @@ def download_command(
     """  # noqa: D301
     from gridpose.detectors.fetch import fetch
     from gridpose.detectors.registry import check, model, right_copy
-    from gridpose.pipeline.cli.console import ProgressDisplay
 
     wanted = [model(name) for name in names]
     for one in wanted:

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 from gridpose.core import GridposeError, InputError, MissingError, UsageError
 from gridpose.pipeline import BatchOptions, VideoOptions, read_pose_file, run_batch
-from gridpose.pipeline.batch.engine import Event
 from gridpose.pipeline.batch.finding import find_videos
 from gridpose.pipeline.batch.journal import Entry, Journal
 from gridpose.pipeline.batch.plan import plan
 from gridpose.pipeline.batch.run import JOURNAL, STATE_FOLDER
-from gridpose.pipeline.batch.work import Outcome
+from gridpose.pipeline.batch.work import Event, Outcome
 from gridpose.pipeline.batch.worker import Message
 from gridpose.pipeline.video.reader import VideoReader
 from gridpose.storage import file_sha256, partial_name
