@@ -25,8 +25,7 @@ import typer
 
 from gridpose.core import MIRRORED, DoubleArray, FloatArray, ImageArray, InputError
 from gridpose.detectors import COCO_17, Detector, load_detector
-from gridpose.detectors.blazepose.detector import load_persons
-from gridpose.detectors.blazepose.finder import LEVELS
+from gridpose.detectors.blazepose.finder import LEVELS, load_persons
 from gridpose.detectors.boxes import PersonBoxes, PersonFinder, overlaps
 from gridpose.detectors.hrnet.person_finder import load_person_finder
 from gridpose.pipeline.motion.tracking import Observation, Tracker

@@ -5,7 +5,7 @@ from fakes import STANDING
 from typer.testing import CliRunner
 
 from gridpose.core import JOINT_NAMES
-from gridpose.pipeline.poses.file import small_arrays
+from gridpose.pipeline.poses.file import write_pose_file
 
 PX_PER_METRE = 200.0
 FRAMES = 60
@@ -119,25 +119,23 @@ def test_lag_is_found():
 
 
 def write(file, poses, present):
-    arrays = small_arrays(
-        fps=20.0,
-        frame_time=np.arange(len(poses)) / 20,
-        image_size=(640, 480),
-        track_id=np.array([7]),
-        present=present[None],
-        joint_names=JOINT_NAMES,
-        meta={},
-    )
     lead, there = (1, len(poses)), present[:, None, None]
-    np.savez(
-        file,
-        **arrays,
-        bbox=np.zeros((*lead, 4), np.float32),
-        keypoints_2d=np.where(there, poses[..., :2] * PX_PER_METRE, np.nan)[None].astype("f4"),
-        confidence=np.ones((*lead, 17), np.float32),
-        poses_3d=np.where(there, poses, np.nan)[None].astype(np.float32),
-        poses_world=np.zeros((*lead, 17, 3), np.float32),
-    )
+    values = {
+        "fps": 20.0,
+        "frame_time": np.arange(len(poses)) / 20,
+        "image_size": (640, 480),
+        "track_id": np.array([7]),
+        "present": present[None],
+        "repaired": np.zeros((*lead, 17), bool),
+        "bbox": np.zeros((*lead, 4)),
+        "keypoints_2d": np.where(there, poses[..., :2] * PX_PER_METRE, np.nan)[None],
+        "confidence": np.ones((*lead, 17)),
+        "poses_3d": np.where(there, poses, np.nan)[None],
+        "poses_world": np.zeros((*lead, 17, 3)),
+        "joint_names": JOINT_NAMES,
+        "meta": {},
+    }
+    write_pose_file(file, values)
     return file
 
 

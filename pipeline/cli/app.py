@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "render": ("cli.render", "Draw stored poses again."),
     "export": ("cli.export", "Write poses for other programs."),
     "angles": ("cli.angles", "Joint angles over time."),
-    "train": ("cli_train", "Train a lifter."),
+    "train": ("cli.train", "Train a lifter."),
     "eval": ("cli.eval", "Measure a lifter."),
     "data": ("cli.data", "Make data sets in the published format."),
     "models": ("cli.models", "Weights: fetch, check, convert."),
