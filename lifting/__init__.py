@@ -23,12 +23,12 @@ __all__ = [
 
 _MODULES = {
     "Lifter": "lifting.lifter",
-    "inverse_semantic_grid_transform": "lifting.sgt",
+    "inverse_semantic_grid_transform": "lifting.model.sgt",
     "load_lifter": "lifting.lifter",
     "mpjpe": "lifting.metrics",
     "pa_mpjpe": "lifting.metrics",
     "resolve_device": "devices",
-    "semantic_grid_transform": "lifting.sgt",
+    "semantic_grid_transform": "lifting.model.sgt",
 }
 
 
