@@ -14,11 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gridpose.core import FloatArray
-from gridpose.lifting.body import to_mean_size
 from gridpose.lifting.model.network import LiftingNetwork
-from gridpose.lifting.model.steady_view import frame_view, steady_view
+from gridpose.lifting.model.steady_view import steady_view
 from gridpose.lifting.model.temporal import LiftFrames, TemporalNetwork
-from gridpose.lifting.normalise import DEFAULT_FOV_DEGREES, Scheme, onto_image, view_of_person
+from gridpose.lifting.normalise import (
+    DEFAULT_FOV_DEGREES,
+    Normalised,
+    Scheme,
+    onto_image,
+    view_of_person,
+)
 
 
 class FrameLifter(nn.Module):
@@ -49,36 +54,21 @@ class FrameLifter(nn.Module):
         """
 
         def lift(keypoints: Tensor) -> Tensor:
+            flat = keypoints * size[..., None, None]
+            rays = functional.pad(flat, (0, 1), value=1.0)
             if self.scheme == "person":
-                shown, to_steady = frame_view(keypoints, size)
+                shown = view_of_person(rays.flatten(0, 1))
             else:
-                flat = keypoints * size[..., None, None]
-                rays = functional.pad(flat, (0, 1), value=1.0) @ to_camera.transpose(-1, -2)
-                shown = onto_image(rays).flatten(0, 1) / self._reach
-                to_steady = to_camera.transpose(-1, -2).flatten(0, 1)
+                in_frame = onto_image(rays @ to_camera.transpose(-1, -2)) / self._reach
+                shown = Normalised(
+                    in_frame.flatten(0, 1), to_camera.transpose(-1, -2).flatten(0, 1)
+                )
             with torch.autocast(keypoints.device.type, torch.bfloat16, enabled=half):
-                poses = self.network.lift(shown).float()
-            poses = (poses - poses[:, :1]) @ to_steady.transpose(1, 2)
+                poses = self.network.lift(shown.keypoints).float()
+            poses = shown.rotate_back(poses - poses[:, :1])
             return poses.view(*keypoints.shape[:-1], 3)
 
         return lift
-
-
-class LiftPoses(nn.Module):
-    """A lifter of single frames that takes ``person`` keypoints."""
-
-    def __init__(self, network: LiftingNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, flat: Tensor) -> Tensor:
-        """Joints (N, 17, 2) on an image of focal length 1 -> poses (N, 17, 3).
-
-        Metres, hip at the origin, camera axes, the mean person's size.
-        """
-        normalised = view_of_person(functional.pad(flat, (0, 1), value=1.0))
-        poses = normalised.rotate_back(self.network.lift(normalised.keypoints))
-        return to_mean_size(poses - poses[:, :1])
 
 
 class LiftWindows(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gridpose.core import NUM_JOINTS
-from gridpose.lifting.normalise import onto_image, rms_size, view_of_person, view_rotation
+from gridpose.lifting.normalise import onto_image, rms_size, view_rotation
 
 MEDIAN_FRAMES, MEAN_FRAMES = 9, 9
 _FURTHEST, _LONGEST_TRAVEL = 6.0, 4.0
@@ -132,20 +132,3 @@ def _running_maximum(values: Tensor) -> Tensor:
         before = functional.pad(values, (0, 0, step, 0), value=-_MANY)[:, :frames]
         values, step = torch.maximum(values, before), 2 * step
     return values
-
-
-def frame_view(keypoints: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """What a lifter of single frames is to see of keypoints in steady cameras.
-
-    Args:
-        keypoints: (B, T, 17, 2) in steady cameras.
-        size: (B, T) as in :class:`SteadyView`.
-
-    Returns:
-        (B * T, 17, 2) for the lifter, and (B * T, 3, 3) rotations of its answers to the steady
-        cameras' axes.
-    """
-    flat = (keypoints * size[..., None, None]).flatten(0, 1)
-    normalised = view_of_person(functional.pad(flat, (0, 1), value=1.0))
-    assert normalised.to_camera is not None
-    return normalised.keypoints, normalised.to_camera
