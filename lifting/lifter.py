@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,12 +129,8 @@ class Lifter:
         answers = []
         for start in range(0, len(usable), self.batch_size):
             index = usable[start : start + self.batch_size]
-            normalised = normalise(
-                self._tensor(keypoints[index]),
-                self._tensor(sizes[index]),
-                scheme,
-                fov,
-            )
+            pixels, frames = self._tensor(keypoints[index]), self._tensor(sizes[index])
+            normalised = normalise(pixels, frames, scheme, fov)
             lifted = normalised.rotate_back(self._network(normalised.keypoints, flip_test))
             lifted = lifted - lifted[:, :1]
             if scheme == "person":
@@ -293,24 +290,6 @@ def _checked(keypoints: ArrayLike) -> FloatArray:
     return array
 
 
-def _check_overrides(
-    file: Path,
-    padding_mode: PaddingModes | None,
-    temperature: float | None,
-    grid_shape: tuple[int, int] | None,
-) -> None:
-    """Raises: UsageError: with the file's name, values that no network has."""
-    default = NetworkConfig()
-    try:
-        NetworkConfig(
-            padding_mode=default.padding_mode if padding_mode is None else padding_mode,
-            temperature=default.temperature if temperature is None else temperature,
-            grid_shape=default.grid_shape if grid_shape is None else grid_shape,
-        )
-    except UsageError as error:
-        raise UsageError(f"{file}: {error}") from error
-
-
 def load_lifter(
     name_or_file: str | Path = SHIPPED,
     *,
@@ -344,50 +323,45 @@ def load_lifter(
         InputError: not a lifter checkpoint.
         UsageError: options that do not go together.
     """
+    given: dict[str, Any] = {
+        "padding_mode": padding_mode,
+        "temperature": temperature,
+        "grid_shape": grid_shape,
+    }
+    overrides = {name: value for name, value in given.items() if value is not None}
     notices: list[str] = []
     temporal = None
     with shipped_weights(str(name_or_file)) as shipped:
         files = shipped or [Path(name_or_file)]
         file = files[0]
-        _check_overrides(file, padding_mode, temperature, grid_shape)
-        if is_safetensors(file) or file.suffix == ".safetensors":
-            temporal = read_temporal(file) if is_temporal(file) else None
-            if temporal is None:
-                checkpoint = read_checkpoint(file)
-            elif temporal.frames is None:
+        try:
+            NetworkConfig(**overrides)
+        except UsageError as error:
+            raise UsageError(f"{file}: {error}") from error
+        if not (is_safetensors(file) or file.suffix == ".safetensors"):
+            checkpoint, notices = read_published(file, kind=kind, **overrides)
+        elif is_temporal(file):
+            temporal = read_temporal(file)
+            if temporal.frames is None:
                 raise InputError(f"{file}: sees time, but has no lifter of single frames with it")
-            else:
-                checkpoint = temporal.frames
+            checkpoint = temporal.frames
         else:
-            checkpoint, notices = read_published(
-                file,
-                kind=kind,
-                padding_mode=padding_mode,
-                temperature=temperature,
-                grid_shape=grid_shape,
-            )
+            checkpoint = read_checkpoint(file)
         if len(files) > 1:
             temporal = read_temporal(files[1])
         digest = shipped_sha256(str(name_or_file)) if shipped else file_sha256(file)
-    network = checkpoint.network
-    for name, wanted, found in (
-        ("lifting model", kind, network.kind),
-        ("grid shape", grid_shape, network.grid_shape),
-    ):
-        if wanted is not None and wanted != found:
-            raise UsageError(f"{file}: its {name} is {found}, not {wanted}")
-    if padding_mode is not None:
-        network = replace(network, padding_mode=padding_mode)
-    if temperature is not None:
-        network = replace(network, temperature=temperature)
-    name = str(name_or_file) if shipped else file.name
+    found = checkpoint.network
+    if kind is not None and kind != found.kind:
+        raise UsageError(f"{file}: its lifting model is {found.kind}, not {kind}")
+    if grid_shape is not None and grid_shape != found.grid_shape:
+        raise UsageError(f"{file}: its grid shape is {found.grid_shape}, not {grid_shape}")
     try:
         return Lifter(
-            replace(checkpoint, network=network),
+            replace(checkpoint, network=replace(found, **overrides)),
             resolve_device(device),
             precision,
             batch_size,
-            name,
+            str(name_or_file) if shipped else file.name,
             digest,
             notices,
             temporal,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -83,27 +84,9 @@ class NetworkConfig:
         if self.kind == "dgridconv_autogrids":
             check_prior(self.prior, self.grid_shape)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        """Inverse of :meth:`to_dict`, also after a trip through JSON.
-
-        Raises:
-            TypeError: an unknown field, or one of another type.
-            UsageError: values that make no network.
-        """
-        return cls(**values)
-
-
-class _Layer(Protocol):
-    """Makes a layer; every network has one kind of them."""
-
-    def __call__(self, inputs: int, outputs: int, *, bias: bool = True) -> GridConv: ...
-
-
-def _layers(config: NetworkConfig) -> _Layer:
+def _layers(config: NetworkConfig) -> Callable[..., GridConv]:
+    """Makes layers from their numbers of inputs and outputs; a network has one kind of them."""
     kind = StaticGridConv if config.kind == "gridconv" else DynamicGridConv
     return partial(kind, shape=config.grid_shape, padding_mode=config.padding_mode)
 

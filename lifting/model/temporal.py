@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -60,14 +60,6 @@ class TemporalConfig:
             raise UsageError("sizes of a temporal network must be positive whole numbers")
         if self.taps % 2 == 0 or self.hidden % self.heads:
             raise UsageError("taps must be odd, and heads divide the channels")
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TemporalConfig:
-        """Inverse of :meth:`to_dict`, also after a trip through JSON."""
-        return cls(**values)
 
 
 class _DepthwiseTime(nn.Module):

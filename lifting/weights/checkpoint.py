@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -83,7 +83,7 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path, dtype: torch.dtype = tor
     """Write ``file``; floating-point weights are stored as ``dtype``."""
     metadata = {
         "format": FORMAT,
-        "network": json.dumps(checkpoint.network.to_dict()),
+        "network": json.dumps(asdict(checkpoint.network)),
         "normalisation": checkpoint.normalisation,
         "fov_degrees": str(checkpoint.fov_degrees),
         "joints": _JOINTS,
@@ -129,7 +129,7 @@ def architecture(values: dict[str, Any], tensors: int) -> NetworkConfig:
     Raises:
         TypeError, ValueError, UsageError: there is no such architecture.
     """
-    config = NetworkConfig.from_dict(values)
+    config = NetworkConfig(**values)
     if config.blocks >= tensors:
         raise ValueError(f"{config.blocks} blocks in {tensors} tensors")
     return config

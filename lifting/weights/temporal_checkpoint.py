@@ -7,7 +7,7 @@ A file may hold the lifter of single frames that a network belongs to as well: i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def save_temporal(
     """Write ``file``; floating-point weights are stored as ``dtype``."""
     metadata = {
         "format": FORMAT,
-        "network": json.dumps(checkpoint.network.to_dict()),
+        "network": json.dumps(asdict(checkpoint.network)),
         "training": json.dumps(checkpoint.training),
         "metrics": json.dumps(checkpoint.metrics),
     }
@@ -68,7 +68,7 @@ def save_temporal(
     if frames is not None:
         metadata["frames"] = json.dumps(
             {
-                "network": frames.network.to_dict(),
+                "network": asdict(frames.network),
                 "normalisation": frames.normalisation,
                 "fov_degrees": frames.fov_degrees,
                 "training": frames.training,
@@ -106,7 +106,7 @@ def read_temporal(file: Path) -> TemporalCheckpoint:
     try:
         own = {name: value for name, value in state.items() if not name.startswith(_FRAMES)}
         return TemporalCheckpoint(
-            TemporalConfig.from_dict(json.loads(metadata["network"])),
+            TemporalConfig(**json.loads(metadata["network"])),
             own,
             dict(json.loads(metadata["training"])),
             dict(json.loads(metadata["metrics"])),

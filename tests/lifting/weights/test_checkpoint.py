@@ -2,7 +2,7 @@ import hashlib
 import json
 import os
 import struct
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def rewrite(file: Path, drop: str | None = None, **metadata: str) -> None:
     """Give a good checkpoint other metadata, or drop an entry of it."""
     good = {
         "format": "gridpose-lifter-1",
-        "network": json.dumps(CONFIG.to_dict()),
+        "network": json.dumps(asdict(CONFIG)),
         "normalisation": "frame",
         "fov_degrees": "48.5",
         "joints": "human3.6m-17",
@@ -210,7 +210,7 @@ def test_other_joints_are_refused(file: Path) -> None:
     ids=json.dumps,
 )
 def test_impossible_networks_are_refused(file: Path, values: dict[str, Any]) -> None:
-    rewrite(file, network=json.dumps({**CONFIG.to_dict(), **values}))
+    rewrite(file, network=json.dumps({**asdict(CONFIG), **values}))
     assert "damaged checkpoint metadata" in refusal(file)
 
 
@@ -220,7 +220,7 @@ def test_impossible_networks_are_refused(file: Path, values: dict[str, Any]) -> 
     ids=json.dumps,
 )
 def test_weights_of_another_architecture_are_refused(file: Path, values: dict[str, Any]) -> None:
-    rewrite(file, network=json.dumps({**CONFIG.to_dict(), **values}))
+    rewrite(file, network=json.dumps({**asdict(CONFIG), **values}))
     assert "do not fit" in refusal(file)
 
 
@@ -304,7 +304,7 @@ def test_hostile_metadata_is_refused(file: Path, name: str, value: str) -> None:
     ],
 )
 def test_hostile_networks_are_refused(file: Path, name: str, text: str) -> None:
-    values = {key: json.dumps(value) for key, value in CONFIG.to_dict().items()}
+    values = {key: json.dumps(value) for key, value in asdict(CONFIG).items()}
     values[name] = text
     rewrite(file, network="{" + ", ".join(f'"{k}": {v}' for k, v in values.items()) + "}")
     assert "damaged checkpoint metadata" in refusal(file)
