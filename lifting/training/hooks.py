@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gridpose.core import MissingError
 from gridpose.lifting.model.network import LiftingNetwork
-from gridpose.lifting.training.clock import Clock
+from gridpose.lifting.training.batches import Clock
 from gridpose.lifting.training.model import TrainingModel, is_batch_norm, temperature_of
 from gridpose.lifting.training.optimizers import learning_rate
 from gridpose.lifting.training.options import TrainOptions

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gridpose.lifting.model.network import LiftingNetwork
 from gridpose.lifting.training.graph import Recorder
 from gridpose.lifting.training.options import Loss
-from gridpose.lifting.training.shared_batch_norm import SharedBatchNorm
+from gridpose.lifting.training.processes import SharedBatchNorm
 
 LOG_EVERY = 50
 """Steps between two lines of the log."""

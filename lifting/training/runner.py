@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gridpose import unpickle
 from gridpose.core import InputError
 from gridpose.lifting.training.model import TrainingModel
-from gridpose.lifting.training.shared_batch_norm import share_batch_norm
+from gridpose.lifting.training.processes import share_batch_norm
 
 
 class _Weighted(MMDistributedDataParallel):

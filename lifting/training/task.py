@@ -15,8 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gridpose.core import AnyArray, UsageError
-from gridpose.lifting.data.dataset import PoseDataset, describe_left_out
+from gridpose.core import AnyArray, InputError, UsageError
+from gridpose.lifting.data.dataset import (
+    PoseDataset,
+    Sequence,
+    default_exclude_drift,
+    describe_left_out,
+    load_dataset,
+)
 from gridpose.lifting.data.device_batches import DeviceBatches
 from gridpose.lifting.evaluation import FRAME_SIZE
 from gridpose.lifting.lifter import load_lifter
@@ -28,12 +34,15 @@ from gridpose.lifting.sequences import WINDOW_FPS
 from gridpose.lifting.synthesis.motion_capture import PoseBank, SequenceBank
 from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions
 from gridpose.lifting.synthesis.windows import SequenceOptions, SequenceSynthesiser
-from gridpose.lifting.training.batches import training_batches
-from gridpose.lifting.training.clock import Clock
-from gridpose.lifting.training.drawn import DrawnPoses, DrawnWindows, drawn_batches
+from gridpose.lifting.training.batches import (
+    Clock,
+    DrawnPoses,
+    DrawnWindows,
+    drawn_batches,
+    training_batches,
+)
 from gridpose.lifting.training.model import grid_error, joint_error, temperature_of
 from gridpose.lifting.training.options import TemporalOptions, TrainOptions
-from gridpose.lifting.training.selection import load_split
 from gridpose.lifting.training.temporal_loss import temporal_error
 from gridpose.lifting.training.validation import HeldPoses, HeldSequences, Row, SeenSequence
 from gridpose.lifting.training.windows import SequenceWindows
@@ -86,13 +95,17 @@ def _frame_task(options: TrainOptions, clock: Clock, device: torch.device) -> Ta
     network = _lifting_network(options).to(device)
     if options.mocap:
         bank = PoseBank.from_files(options.mocap, device)
-        batches = _drawn(options, clock, DrawnPoses(_synthesiser(bank, options.seed)))
-        shown = DrawnPoses(_synthesiser(bank, options.seed + HELD_SEED))(HELD_POSES)
+
+        def drawn(seed: int) -> DrawnPoses:
+            return DrawnPoses(Synthesiser(bank, SynthesisOptions(), seed))
+
+        batches = drawn_batches(drawn(options.seed), options.batch, options.steps, clock)
+        shown = drawn(options.seed + HELD_SEED)(HELD_POSES)
         actions: AnyArray = np.zeros(HELD_POSES, int)
         error = partial(joint_error, loss=options.loss)
         data, notes = _describe_drawn(options, len(bank), HELD_POSES)
     else:
-        training, held = load_split(options)
+        training, held = _load_split(options)
         grids = network.sgt_layer is None
         rows = DeviceBatches(
             training.keypoints_px, training.poses, device, grid_inputs=grids, grid_targets=grids
@@ -135,11 +148,12 @@ def _temporal_task(
         def synthesiser(seed: int) -> SequenceSynthesiser:
             return SequenceSynthesiser(moving, still, SequenceOptions(), seed)
 
-        batches = _drawn(options, clock, DrawnWindows(synthesiser(options.seed), fov))
+        draw = DrawnWindows(synthesiser(options.seed), fov)
+        batches = drawn_batches(draw, options.batch, options.steps, clock)
         held = _held_windows(synthesiser(options.seed + HELD_SEED), frames, fov)
         data, notes = _describe_drawn(options, len(moving.poses), len(held.poses))
     else:
-        training, split = load_split(options)
+        training, split = _load_split(options)
         windows = SequenceWindows(training, temporal.fps, fov, device)
         batches = training_batches(windows, options.batch, options.seed)
         size = np.array((FRAME_SIZE, FRAME_SIZE))
@@ -185,12 +199,44 @@ def _lifting_network(options: TrainOptions) -> LiftingNetwork:
     return network
 
 
-def _synthesiser(bank: PoseBank, seed: int) -> Synthesiser:
-    return Synthesiser(bank, SynthesisOptions(), seed)
+def _load_split(options: TrainOptions) -> tuple[PoseDataset, PoseDataset]:
+    """The data set to train on, and what is held back to choose the best epoch on."""
+    assert options.data is not None
+    data = load_dataset(options.data, "train", exclude_drift=False)
+    if options.select_on == "val":
+        return split_performances(data, options.val_share)
+    drift = default_exclude_drift("test", options.data.name)
+    return data, load_dataset(options.data, "test", exclude_drift=drift)
 
 
-def _drawn(options: TrainOptions, clock: Clock, draw: DrawnPoses | DrawnWindows) -> DataLoader[Any]:
-    return drawn_batches(draw, options.batch, options.steps, clock)
+def split_performances(dataset: PoseDataset, share: float) -> tuple[PoseDataset, PoseDataset]:
+    """Hold performances out: ``(the rest, about a share of them)``.
+
+    A performance is held out with all its cameras, and they are spread evenly over the sorted list,
+    so over subjects and actions.
+
+    Raises:
+        UsageError: the share is not between 0 and 1.
+        InputError: there are fewer than two performances.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"the share held out must lie between 0 and 1, not at {share}")
+
+    def performance(sequence: Sequence) -> tuple[str, str]:
+        return sequence.subject, sequence.performance
+
+    every = sorted({performance(sequence) for sequence in dataset.sequences})
+    if len(every) < 2:
+        raise InputError(
+            "the training data hold a single performance, so none can be held out to choose the "
+            "best epoch; pass `select_on=test`"
+        )
+    count = min(len(every) - 1, max(1, round(share * len(every))))
+    held = {every[int((number + 0.5) * len(every) / count)] for number in range(count)}
+    return (
+        dataset.filter(lambda sequence: performance(sequence) not in held),
+        dataset.filter(lambda sequence: performance(sequence) in held),
+    )
 
 
 def _held_windows(

@@ -25,7 +25,7 @@ from torch import nn
 
 from gridpose.core import MissingError
 from gridpose.devices import resolve_device
-from gridpose.lifting.training.clock import Clock
+from gridpose.lifting.training.batches import Clock
 from gridpose.lifting.training.folder import (
     BEST,
     CONFIG,
@@ -51,7 +51,7 @@ from gridpose.lifting.training.options import FREE, TrainOptions, check_options
 from gridpose.lifting.training.processes import first_process_first, processes, rank
 from gridpose.lifting.training.runner import LiftingRunner
 from gridpose.lifting.training.task import build_task
-from gridpose.lifting.training.validation import Row
+from gridpose.lifting.training.validation import Row, Validation
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,9 @@ def _train(
             device=device,
             train_dataloader=task.batches,
             train_cfg={"by_epoch": True, "max_epochs": options.epochs, "val_interval": 1},
-            **task.held.validation(),
+            val_dataloader=[task.held],
+            val_cfg={"type": Validation},
+            val_evaluator=task.held,
             optim_wrapper=optimizer,
             default_hooks={
                 "checkpoint": None,

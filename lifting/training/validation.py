@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +9,13 @@ import numpy as np
 import torch
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from gridpose.core import AnyArray, DoubleArray, FloatArray, UsageError
 from gridpose.lifting.metrics import acceleration_error, mpjpe, mpjve, pa_mpjpe
 from gridpose.lifting.model.forward import FrameLifter, LiftWindows
 from gridpose.lifting.model.network import LiftingNetwork
 from gridpose.lifting.model.temporal import TemporalNetwork
-from gridpose.lifting.sequences import LiftWindows as LiftArrays
 from gridpose.lifting.sequences import lift_keypoints
-from gridpose.lifting.training.batches import as_is
 
 Row = dict[str, float]
 """One epoch's figures by name."""
@@ -39,19 +35,17 @@ def action_means(predicted: FloatArray, target: FloatArray, actions: Any) -> Row
     }
 
 
-class _Loop(BaseLoop):
+class Validation(BaseLoop):
     """Lifts the whole validation set and measures it; every process does all of it.
 
-    What mmengine calls the evaluator is what the answers are compared with.
+    What mmengine calls the evaluator is the set; there is no loader of its batches.
     """
 
-    def __init__(self, runner: Runner, dataloader: DataLoader[Any], evaluator: Any) -> None:
+    def __init__(
+        self, runner: Runner, dataloader: Any, evaluator: HeldPoses | HeldSequences
+    ) -> None:
         super().__init__(runner, dataloader)
         self._held = evaluator
-
-    @abstractmethod
-    def _measure(self, network: Any) -> Row:
-        """Raises: FloatingPointError: the network answers no numbers."""
 
     @torch.no_grad()
     def run(self) -> Row:
@@ -60,7 +54,7 @@ class _Loop(BaseLoop):
         runner.call_hook("before_val_epoch")
         runner.model.eval()
         try:
-            metrics = self._measure(runner.training_model.network)
+            metrics = self._held.measure(runner.training_model.network)
         except FloatingPointError as error:
             raise UsageError(
                 f"the training diverged in epoch {runner.epoch} (the network answers no numbers); "
@@ -87,20 +81,12 @@ class HeldPoses:
     actions: AnyArray
     batch: int
 
-    def validation(self) -> dict[str, Any]:
-        """Mmengine's configuration of the validation."""
-        return _validation(torch.split(self.inputs, self.batch), PoseLoop, self)
-
-
-class PoseLoop(_Loop):
-    """For lifters of single frames."""
-
-    def _measure(self, network: LiftingNetwork) -> Row:
-        held: HeldPoses = self._held
-        lifted = torch.cat([network.lift(inputs) for inputs in self.dataloader])
-        predicted, target = lifted.cpu().numpy(), held.targets.cpu().numpy()
+    def measure(self, network: LiftingNetwork) -> Row:
+        """Raises: FloatingPointError: the network answers no numbers."""
+        lifted = torch.cat([network.lift(part) for part in torch.split(self.inputs, self.batch)])
+        predicted = lifted.cpu().numpy()
         _check_finite(predicted)
-        return action_means(predicted, target, held.actions)
+        return action_means(predicted, self.targets.cpu().numpy(), self.actions)
 
 
 @dataclass(frozen=True)
@@ -132,45 +118,31 @@ class HeldSequences:
     fps: float
     fov_degrees: float
 
-    def validation(self) -> dict[str, Any]:
-        """Mmengine's configuration of the validation."""
-        return _validation(self.sequences, SequenceLoop, self)
-
-
-class SequenceLoop(_Loop):
-    """For networks that see time."""
-
-    def _measure(self, network: TemporalNetwork) -> Row:
-        held: HeldSequences = self._held
-        lift = LiftWindows(held.frames, network).lift_arrays
-        answers = [self._lift(lift, each) for each in self.dataloader]
+    def measure(self, network: TemporalNetwork) -> Row:
+        """Raises: FloatingPointError: the network answers no numbers."""
+        lift, fps, fov = LiftWindows(self.frames, network).lift_arrays, self.fps, self.fov_degrees
+        answers = [
+            lift_keypoints(lift, each.keypoints_px, each.image_size, each.confidence, fps, fov)
+            for each in self.sequences
+        ]
         predicted, lengths = np.concatenate(answers), [len(poses) for poses in answers]
         seen = np.concatenate(
             [
                 np.ones(len(each.keypoints_px), bool)
                 if each.confidence is None
                 else (each.confidence > 0).any(1)
-                for each in held.sequences
+                for each in self.sequences
             ]
         )
         _check_finite(predicted[seen])
-        row = action_means(predicted[seen], held.poses[seen], held.actions[seen])
+        row = action_means(predicted[seen], self.poses[seen], self.actions[seen])
         if not seen.all():  # there is no movement to speak of where frames are missing
             return row
         over_time = {
-            "mpjve": mpjve(predicted, held.poses, lengths),
-            "acceleration": acceleration_error(predicted, held.poses, lengths),
+            "mpjve": mpjve(predicted, self.poses, lengths),
+            "acceleration": acceleration_error(predicted, self.poses, lengths),
         }
         return row | {name: 1000 * v for name, v in over_time.items() if v is not None}
-
-    def _lift(self, lift: LiftArrays, seen: SeenSequence) -> FloatArray:
-        fps, fov = self._held.fps, self._held.fov_degrees
-        return lift_keypoints(lift, seen.keypoints_px, seen.image_size, seen.confidence, fps, fov)
-
-
-def _validation(shown: Any, loop: type[_Loop], held: Any) -> dict[str, Any]:
-    loader: DataLoader[Any] = DataLoader(shown, batch_size=None, collate_fn=as_is)
-    return {"val_dataloader": loader, "val_cfg": {"type": loop}, "val_evaluator": held}
 
 
 def _check_finite(poses: FloatArray) -> None:

@@ -12,7 +12,7 @@ from gridpose.core import MissingError
 from gridpose.lifting.model.network import NetworkConfig, build_network
 from gridpose.lifting.synthesis.motion_capture import PoseBank
 from gridpose.lifting.synthesis.poses import Synthesiser, SynthesisOptions
-from gridpose.lifting.training.drawn import DrawnPoses
+from gridpose.lifting.training.batches import DrawnPoses
 from gridpose.lifting.training.hooks import measure_batch_norm
 from gridpose.lifting.training.model import TrainingModel, joint_error
 from gridpose.lifting.training.optimizers import MuonAdamW, build_optimizer, learning_rate

@@ -36,7 +36,7 @@ from gridpose.lifting.model.sgt import semantic_grid_transform
 from gridpose.lifting.training.hooks import temperature_at
 from gridpose.lifting.training.model import pose_loss
 from gridpose.lifting.training.options import TrainOptions
-from gridpose.lifting.training.selection import split_performances
+from gridpose.lifting.training.task import split_performances
 from gridpose.lifting.training.trainer import train
 
 KINDS = ("gridconv", "dgridconv", "dgridconv_autogrids")
