@@ -1,5 +1,6 @@
 """Trainings that are killed and go on, and several processes that train as one."""
 
+import functools
 import itertools
 import json
 import os
@@ -53,7 +54,7 @@ def options(data, tmp_path):
         data,
         tmp_path / "run",
         NetworkConfig("dgridconv", hidden=16, blocks=1, padding_mode=("c", "r")),
-        epochs=3,
+        epochs=2,
         batch=30,
         lr_decay=2,
         temperature_schedule="linear",
@@ -78,10 +79,23 @@ def contents(options):
     }
 
 
-def reference(trainings, options, tmp_path):
-    whole = replace(options, run=tmp_path / "reference")
-    assert trainings(whole) == (0, "")
-    return contents(whole)
+@pytest.fixture(scope="module")
+def references(trainings, tmp_path_factory):
+    """``references(options)``: the options of a training that nothing interrupted."""
+
+    @functools.cache
+    def uninterrupted(options):
+        assert trainings(options) == (0, "")
+
+    folder = tmp_path_factory.mktemp("references")
+
+    def references(options):
+        name = f"{options.network.kind}-{options.ema}-{options.epochs}"
+        whole = replace(options, run=folder / name)
+        uninterrupted(whole)
+        return whole
+
+    return references
 
 
 def go_on(trainings, options):
@@ -114,10 +128,10 @@ def check_files(options):
         ),
     ],
 )
-def test_killed_and_resumed_equals_uninterrupted(trainings, options, tmp_path, kind, ema):
+def test_killed_and_resumed_equals_uninterrupted(trainings, references, options, kind, ema):
     options = replace(options, network=replace(options.network, kind=kind), ema=ema)
-    whole = reference(trainings, options, tmp_path)
-    step = 9 if ema else 6
+    whole = contents(references(options))
+    step = 7 if ema else 6
     assert trainings(options, ("step", step))[0] == -9
     check_files(options)
     assert go_on(trainings, options) == whole
@@ -128,8 +142,8 @@ SOME = [("after", 2), ("before", 7), ("before", 9)]
 ALL = [(when, number) for when in ("before", "after") for number in range(1, 11)]
 
 
-def killed_at_a_write(trainings, options, tmp_path, kills):
-    whole = reference(trainings, options, tmp_path)
+def killed_at_a_write(trainings, references, options, tmp_path, kills):
+    whole = contents(references(options))
     for kill in kills:
         options = replace(options, run=tmp_path / f"{kill[0]}{kill[1]}")
         assert trainings(options, kill)[0] == -9, kill
@@ -138,21 +152,23 @@ def killed_at_a_write(trainings, options, tmp_path, kills):
         assert not list(options.run.glob(".*"))
 
 
-def test_killed_between_writes(trainings, options, tmp_path):
-    killed_at_a_write(trainings, replace(options, epochs=2), tmp_path, SOME)
+def test_killed_between_writes(trainings, references, options, tmp_path):
+    killed_at_a_write(trainings, references, options, tmp_path, SOME)
 
 
 @pytest.mark.slow
-def test_killed_at_every_write_and_step(trainings, options, tmp_path):
+def test_killed_at_every_write_and_step(trainings, references, options, tmp_path):
     steps = [("step", number) for number in range(1, 11)]
-    killed_at_a_write(trainings, options, tmp_path, [*ALL, *steps])
+    longer = replace(options, epochs=3)
+    killed_at_a_write(trainings, references, longer, tmp_path, [*ALL, *steps])
 
 
 @pytest.mark.parametrize("size", [100, 150_000, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_full_disk_loses_nothing(trainings, options, tmp_path, size):
+def test_full_disk_loses_nothing(trainings, references, options, size):
     """Files may not grow beyond ``size`` after the first epoch: logs, weights, state."""
-    whole = reference(trainings, options, tmp_path)
-    files = [tmp_path / "reference" / name for name in ("last.safetensors", "state.pth")]
+    reference = references(options)
+    whole = contents(reference)
+    files = [reference.run / name for name in ("last.safetensors", "state.pth")]
     lifter_size, state_size = (file.stat().st_size for file in files)
     assert 20_000 < lifter_size < 150_000 < state_size
     code, error = trainings(options, ("size", size), at_epoch=1)
@@ -240,6 +256,7 @@ def test_error_of_the_first_process_ends_all(trainings, options):
 
 def test_error_in_the_middle_ends_all(trainings, options):
     """The first process cannot write; the other waits for it in the next step."""
+    options = replace(options, epochs=3)
     port = free_port()
     environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     first, second = (

@@ -363,9 +363,9 @@ def test_doctor_says_how_to_install_mmpose(invoke, monkeypatch, fake_detector):
 def long_video(make_video, tmp_path_factory):
     return make_video(
         tmp_path_factory.mktemp("long") / "long.mp4",
-        frames=1800,
+        frames=1200,
         fps="30",
-        size=(320, 240),
+        size=(160, 120),
         args=["-preset", "ultrafast"],
     )
 
@@ -379,8 +379,15 @@ def wait_until(condition, process, seconds=60):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="child processes are looked up in /proc")
-@pytest.mark.parametrize("moment", ["while loading", "at work"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("moment", "number", "code"),
+    [
+        ("while loading", signal.SIGTERM, 143),
+        ("at work", signal.SIGINT, 130),
+        pytest.param("while loading", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("at work", signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_it_ends_soon_and_cleans_up(long_video, tmp_path, moment, number, code):
     process = subprocess.Popen(
         [*MAIN, "video", str(long_video), "-o", str(tmp_path / "out.mp4")],

@@ -322,6 +322,7 @@ def test_interrupted_and_resumed(run, root, tmp_path, folder, number, code):
     )
     deadline = time.monotonic() + 60
     while not (folder / "curves.png").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
