@@ -6,32 +6,17 @@ See https://cocodataset.org/#format-data and https://cocodataset.org/#format-res
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from gridpose.core import AnyArray, DoubleArray, InputError
+from gridpose.core import AnyArray, DoubleArray, FloatArray, InputError
 from gridpose.detectors.conventions import Convention
-from gridpose.pipeline.keypoint_input.json_values import (
-    column,
-    identifier,
-    items,
-    member,
-    number,
-    numbers,
-    shown,
-    whole,
-)
+from gridpose.pipeline.keypoint_input.json_values import Entry, column, entries, shown
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D, picture_size
-from gridpose.pipeline.keypoint_input.naming import (
-    MAX_KEYPOINTS,
-    Statement,
-    agree,
-    by_names,
-    stack_poses,
-)
+from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS, Statement, agree, by_names
+from gridpose.pipeline.keypoint_input.people import all_have, person_column, stack_poses
 
 _VISIBLE: Final = 2
 
@@ -40,49 +25,6 @@ def is_results(content: list[Any]) -> bool:
     """Whether a list is COCO's results and not mmpose's predictions."""
     first = content[0] if content else None
     return isinstance(first, dict) and "image_id" in first
-
-
-@dataclass(frozen=True)
-class _Person:
-    """An entry with keypoints: where it stands in the file, and its (K, 3) x, y and score."""
-
-    where: str
-    entry: dict[str, Any]
-    pose: DoubleArray
-
-
-def _person(entry: dict[str, Any], where: str) -> _Person:
-    flat = numbers(member(entry, "keypoints", where), f"{where}.keypoints")
-    count = len(flat) // 3
-    if len(flat) % 3 or not 0 < count <= MAX_KEYPOINTS:
-        raise InputError(
-            f"{where}.keypoints must be x, y and a score of each keypoint, got {len(flat)} numbers"
-        )
-    return _Person(where, entry, flat.reshape(count, 3))
-
-
-def _identifiers(people: list[_Person], key: str) -> list[int | str]:
-    return [
-        identifier(member(person.entry, key, person.where), f"{person.where}.{key}")
-        for person in people
-    ]
-
-
-def _have_all(people: list[_Person], key: str) -> bool:
-    return bool(people) and all(key in person.entry for person in people)
-
-
-def _columns(people: list[_Person]) -> dict[str, AnyArray]:
-    """``image_id``, and ``person``: ``track_id`` or else the number within the picture."""
-    images = _identifiers(people, "image_id")
-    before: Counter[int | str] = Counter()
-    persons: list[int | str] = []
-    for image in images:
-        persons.append(before[image])
-        before[image] += 1
-    if _have_all(people, "track_id"):
-        persons = _identifiers(people, "track_id")
-    return {"image_id": column(images), "person": column(persons)}
 
 
 def read_results(file: Path, content: list[Any], asked: Convention | None) -> Keypoints2D:
@@ -95,19 +37,15 @@ def read_results(file: Path, content: list[Any], asked: Convention | None) -> Ke
     Raises:
         InputError: not such a list.
     """
-    name = f"{file}: results"
-    people = [
-        _person(entry, f"{name}[{index}]") for index, entry in enumerate(items(content, name))
-    ]
-    for person in people:
-        person.pose[(person.pose == 0).all(1), :2] = np.nan
+    people = entries(content, f"{file}: results")
+    poses = [_pose(person) for person in people]
+    for pose in poses:
+        pose[(pose == 0).all(1), :2] = np.nan
     columns = _columns(people)
-    placed = [(person.where, person.pose) for person in people]
-    poses, convention, stated = stack_poses(file, placed, 3, asked, None)
-    if _have_all(people, "score"):
-        scores = [number(person.entry["score"], f"{person.where}.score") for person in people]
-        columns["score"] = np.array(scores, np.float64)
-    return Keypoints2D(poses[..., :2], convention, stated, poses[..., 2], columns=columns)
+    stacked, convention, stated = stack_poses(file, people, poses, asked, None)
+    if all_have(people, "score"):
+        columns["score"] = np.array([person.number("score") for person in people])
+    return Keypoints2D(stacked[..., :2], convention, stated, stacked[..., 2], columns=columns)
 
 
 def read_annotations(file: Path, content: dict[str, Any], asked: Convention | None) -> Keypoints2D:
@@ -119,70 +57,81 @@ def read_annotations(file: Path, content: dict[str, Any], asked: Convention | No
     Raises:
         InputError: not such an object.
     """
-    name = f"{file}: annotations"
-    every = items(content["annotations"], name)
-    annotated = [
-        _person(entry, f"{name}[{index}]")
-        for index, entry in enumerate(every)
-        if "keypoints" in entry
-    ]
-    if every and not annotated:
+    annotations = entries(content["annotations"], f"{file}: annotations")
+    annotated = [entry for entry in annotations if "keypoints" in entry]
+    if annotations and not annotated:
         raise InputError(f"{file}: its annotations have no keypoints")
-    people = []
+    people, poses = [], []
     for person in annotated:
-        absent = ~(person.pose[:, 2] > 0)
-        person.pose[absent, :2] = np.nan
+        pose = _pose(person)
+        absent = ~(pose[:, 2] > 0)
+        pose[absent, :2] = np.nan
         if not absent.all():
             people.append(person)
+            poses.append(pose)
     columns = _columns(people)
-    categories = {
-        whole(person.entry["category_id"], f"{person.where}.category_id")
-        for person in people
-        if "category_id" in person.entry
-    }
-    statement = _categories(content.get("categories", []), categories, file)
-    placed = [(person.where, person.pose) for person in people]
-    poses, convention, stated = stack_poses(file, placed, 3, asked, statement)
-    if _have_all(people, "id"):
-        columns["annotation_id"] = column(_identifiers(people, "id"))
-    visible = poses[..., 2] == _VISIBLE
+    statement = _keypoint_names(content.get("categories", []), people, file)
+    stacked, convention, stated = stack_poses(file, people, poses, asked, statement)
+    if all_have(people, "id"):
+        columns["annotation_id"] = column([person.identifier("id") for person in people])
+    visible = stacked[..., 2] == _VISIBLE
     return Keypoints2D(
-        poses[..., :2],
+        stacked[..., :2],
         convention,
         stated,
-        (poses[..., 2] > 0).astype(np.float32),
-        _sizes(content.get("images", []), _identifiers(people, "image_id"), file),
+        (stacked[..., 2] > 0).astype(np.float32),
+        _picture_sizes(content.get("images", []), people, file),
         visible if visible.any() else None,
         columns,
     )
 
 
-def _categories(value: Any, used: set[int], file: Path) -> Statement | None:
+def _pose(person: Entry) -> DoubleArray:
+    """(K, 3) x, y and the score or flag."""
+    flat = person.numbers("keypoints")
+    if len(flat) % 3 or not 0 < len(flat) // 3 <= MAX_KEYPOINTS:
+        raise InputError(
+            f"{person.where}.keypoints must be x, y and a score of each keypoint, "
+            f"got {len(flat)} numbers"
+        )
+    return flat.reshape(-1, 3)
+
+
+def _columns(people: list[Entry]) -> dict[str, AnyArray]:
+    images = [person.identifier("image_id") for person in people]
+    before: Counter[int | str] = Counter()
+    ranks = []
+    for image in images:
+        ranks.append(before[image])
+        before[image] += 1
+    return {"image_id": column(images), "person": person_column(people, ranks)}
+
+
+def _keypoint_names(value: Any, people: list[Entry], file: Path) -> Statement | None:
     """What the names of keypoints say, in the categories that occur."""
+    used = {person.whole("category_id") for person in people if "category_id" in person}
     statement = None
-    for index, category in enumerate(items(value, f"{file}: categories")):
-        where = f"{file}: categories[{index}]"
-        if "keypoints" not in category:
+    for category in entries(value, f"{file}: categories"):
+        if "keypoints" not in category or (used and category.whole("id") not in used):
             continue
-        if used and whole(member(category, "id", where), f"{where}.id") not in used:
-            continue
-        names = category["keypoints"]
+        names = category.value("keypoints")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{where}.keypoints must be names, not {shown(names)}")
+            raise InputError(f"{category.where}.keypoints must be names, not {shown(names)}")
         if 0 < len(names) <= MAX_KEYPOINTS:
             statement = agree(statement, by_names(names, str(file)), str(file))
     return statement
 
 
-def _sizes(value: Any, images: list[int | str], file: Path) -> Any:
-    """(N, 2) of the poses' pictures; None where the file does not tell all."""
-    sizes: dict[int | str, tuple[float, float]] = {}
-    for index, image in enumerate(items(value, f"{file}: images")):
-        where = f"{file}: images[{index}]"
-        if not {"id", "width", "height"} <= image.keys():
-            continue
-        width, height = (number(image[key], f"{where}.{key}") for key in ("width", "height"))
-        sizes[identifier(image["id"], f"{where}.id")] = picture_size(width, height, where)
+def _picture_sizes(value: Any, people: list[Entry], file: Path) -> FloatArray | None:
+    """(N, 2) of the people's pictures; None where the file does not tell all."""
+    sizes = {
+        image.identifier("id"): picture_size(
+            image.number("width"), image.number("height"), image.where
+        )
+        for image in entries(value, f"{file}: images")
+        if {"id", "width", "height"} <= image.members.keys()
+    }
+    images = [person.identifier("image_id") for person in people]
     if not all(image in sizes for image in images):
         return None
     return np.array([sizes[image] for image in images], np.float32).reshape(-1, 2)

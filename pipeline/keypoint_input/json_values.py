@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from gridpose.core import AnyArray, DoubleArray, FloatArray, InputError
+from gridpose.core import AnyArray, DoubleArray, InputError
 
 MAX_JSON_BYTES: Final = 2 << 30
 """Python takes about five times as much memory while it reads."""
@@ -42,7 +43,59 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def items(value: Any, where: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Entry:
+    """An object in a JSON file and, for messages, where it stands there.
+
+    Its methods read a member; they raise InputError where there is none, or one of another kind.
+    """
+
+    where: str
+    members: dict[str, Any]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.members
+
+    def value(self, key: str) -> Any:
+        """Anything."""
+        if key not in self.members:
+            raise InputError(f"{self.where} has no {key}")
+        return self.members[key]
+
+    def entries(self, key: str) -> list[Entry]:
+        """A list of objects."""
+        return entries(self.value(key), f"{self.where}.{key}")
+
+    def numbers(self, key: str) -> DoubleArray:
+        """A list of numbers, (N,)."""
+        return numbers(self.value(key), f"{self.where}.{key}")
+
+    def number(self, key: str) -> float:
+        """A single number."""
+        return float(numbers([self.value(key)], f"{self.where}.{key}")[0])
+
+    def whole(self, key: str) -> int:
+        """A whole number."""
+        value = self.value(key)
+        if _is_whole(value):
+            return int(value)
+        raise InputError(f"{self.where}.{key} must be a whole number, not {shown(value)}")
+
+    def identifier(self, key: str) -> int | str:
+        """A whole number or a short text."""
+        value: int | str = self.value(key)
+        if _is_whole(value) or (type(value) is str and len(value) <= _MAX_TEXT):
+            return value
+        raise InputError(
+            f"{self.where}.{key} must be a whole number or a short text, not {shown(value)}"
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) <= _LARGEST_INT  # true and false are none
+
+
+def entries(value: Any, where: str) -> list[Entry]:
     """A list of objects.
 
     Raises:
@@ -53,18 +106,7 @@ def items(value: Any, where: str) -> list[dict[str, Any]]:
     for index, item in enumerate(value):
         if not isinstance(item, dict):
             raise InputError(f"{where}[{index}] must be an object, not {shown(item)}")
-    return value
-
-
-def member(item: dict[str, Any], key: str, where: str) -> Any:
-    """``item[key]``.
-
-    Raises:
-        InputError: there is none.
-    """
-    if key not in item:
-        raise InputError(f"{where} has no {key}")
-    return item[key]
+    return [Entry(f"{where}[{index}]", item) for index, item in enumerate(value)]
 
 
 def numbers(value: Any, where: str) -> DoubleArray:
@@ -84,48 +126,8 @@ def numbers(value: Any, where: str) -> DoubleArray:
         raise InputError(f"{where} has a number that is too large") from error
 
 
-def number(value: Any, where: str) -> float:
-    """A single number.
-
-    Raises:
-        InputError: something else.
-    """
-    return float(numbers([value], where)[0])
-
-
-def identifier(value: Any, where: str) -> int | str:
-    """A whole number or a text.
-
-    Raises:
-        InputError: something else, or too long.
-    """
-    if type(value) is int and abs(value) <= _LARGEST_INT:
-        return value
-    if type(value) is str and len(value) <= _MAX_TEXT:
-        return value
-    raise InputError(f"{where} must be a whole number or a short text, not {shown(value)}")
-
-
-def whole(value: Any, where: str) -> int:
-    """A whole number.
-
-    Raises:
-        InputError: something else.
-    """
-    if type(value) is int and abs(value) <= _LARGEST_INT:
-        return value
-    raise InputError(f"{where} must be a whole number, not {shown(value)}")
-
-
 def column(values: Sequence[int | str]) -> AnyArray:
     """Identifiers as an array (N,): of int64, or of text where one is a text."""
     if all(isinstance(value, int) for value in values):
         return np.array(values, np.int64)
     return np.array([str(value) for value in values], np.str_)
-
-
-def single(values: Sequence[DoubleArray], empty: tuple[int, ...]) -> FloatArray:
-    """Arrays of one shape stacked as float32; ``empty`` is the shape of one where there is none."""
-    with np.errstate(over="ignore"):  # too large is not finite, and that is absent
-        stacked = np.stack(values) if values else np.empty((0, *empty))
-        return stacked.astype(np.float32)

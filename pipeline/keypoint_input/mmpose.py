@@ -15,24 +15,10 @@ import numpy as np
 
 from gridpose.core import AnyArray, DoubleArray, InputError
 from gridpose.detectors.conventions import Convention
-from gridpose.pipeline.keypoint_input.json_values import (
-    column,
-    identifier,
-    items,
-    member,
-    numbers,
-    shown,
-    single,
-    whole,
-)
+from gridpose.pipeline.keypoint_input.json_values import Entry, column, entries, numbers, shown
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D
-from gridpose.pipeline.keypoint_input.naming import (
-    MAX_KEYPOINTS,
-    Statement,
-    by_layout,
-    by_names,
-    stack_poses,
-)
+from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS, Statement, by_layout, by_names
+from gridpose.pipeline.keypoint_input.people import all_have, person_column, stack_poses
 
 
 def read_mmpose(
@@ -48,69 +34,55 @@ def read_mmpose(
         InputError: not such predictions.
     """
     name = "predictions" if meta_info is None else "instance_info"
-    entries = items(predictions, f"{file}: {name}")
-    with_frames = bool(entries) and "instances" in entries[0]
-    groups = [(f"{file}: {name}", entries)]
-    frames: list[int | str] = []
+    listed = entries(predictions, f"{file}: {name}")
+    with_frames = bool(listed) and "instances" in listed[0]
+    groups = [frame.entries("instances") for frame in listed] if with_frames else [listed]
+    people = list(chain.from_iterable(groups))
+    ranks = [rank for group in groups for rank in range(len(group))]
+    columns = {"person": person_column(people, ranks)}
     if with_frames:
-        groups, frames = _frames(entries, f"{file}: {name}")
-    people = [
-        (f"{where}[{index}]", person)
-        for where, group in groups
-        for index, person in enumerate(group)
-    ]
-    ranks: list[int | str] = [index for _, group in groups for index in range(len(group))]
-    placed = [(where, _pose(person, where)) for where, person in people]
-    scores: list[DoubleArray] = []
-    for (where, pose), (_, person) in zip(placed, people, strict=True):
-        if person.get("keypoint_scores") is not None:
-            score = numbers(person["keypoint_scores"], f"{where}.keypoint_scores")
-            if len(score) != len(pose):
-                raise InputError(f"{where} has {len(pose)} keypoints and {len(score)} scores")
-            scores.append(score)
+        frames = [frame.whole("frame_id") for frame in listed]
+        columns["frame"] = np.repeat(column(frames), [len(group) for group in groups])
+    poses = [_pose(person) for person in people]
     statement = _statement(meta_info, file)
-    poses, convention, stated = stack_poses(file, placed, 2, asked, statement)
-    # Who is second in one frame may be first in the next.
+    stacked, convention, stated = stack_poses(file, people, poses, asked, statement)
     track: AnyArray | None = None
-    if len(set(frames)) == len(people):
+    if all_have(people, "track_id"):
+        track = np.unique(columns["person"], return_inverse=True)[1]
+    elif with_frames and len(np.unique(columns["frame"])) == len(people):
+        # One a frame; of several, who is second in one frame may be first in the next.
         track = np.zeros(len(people), int)
-    if all("track_id" in person for _, person in people):
-        ranks = [identifier(person["track_id"], f"{where}.track_id") for where, person in people]
-        track = np.unique(column(ranks), return_inverse=True)[1]
-    columns = {"person": column(ranks)}
-    if with_frames:
-        columns["frame"] = column(frames)
-    count = len(convention.keypoints)
-    confidence = single(scores, (count,)) if len(scores) == len(people) else None
-    return Keypoints2D(poses, convention, stated, confidence, columns=columns, track=track)
+    return Keypoints2D(
+        stacked[..., :2],
+        convention,
+        stated,
+        stacked[..., 2] if all(_has_scores(person) for person in people) else None,
+        columns=columns,
+        track=track,
+    )
 
 
-def _frames(
-    entries: list[dict[str, Any]], name: str
-) -> tuple[list[tuple[str, list[dict[str, Any]]]], list[int | str]]:
-    """The people of each frame, and the frame of each of them."""
-    groups: list[tuple[str, list[dict[str, Any]]]] = []
-    frames: list[int | str] = []
-    for index, entry in enumerate(entries):
-        where = f"{name}[{index}]"
-        listed = items(member(entry, "instances", where), f"{where}.instances")
-        groups.append((f"{where}.instances", listed))
-        frames += [whole(member(entry, "frame_id", where), f"{where}.frame_id")] * len(listed)
-    return groups, frames
+def _has_scores(person: Entry) -> bool:
+    return person.members.get("keypoint_scores") is not None
 
 
-def _pose(person: dict[str, Any], where: str) -> DoubleArray:
-    """``[[x, y], ...]`` as (K, 2)."""
-    rows = member(person, "keypoints", where)
+def _pose(person: Entry) -> DoubleArray:
+    """``[[x, y], ...]`` and the scores, NaN where there are none, as (K, 3)."""
+    rows, where = person.value("keypoints"), f"{person.where}.keypoints"
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise InputError(f"{where}.keypoints must be pairs of numbers, not {shown(rows)}")
+        raise InputError(f"{where} must be pairs of numbers, not {shown(rows)}")
     widths = {len(row) for row in rows}
     if widths == {3}:
-        raise InputError(f"{where}.keypoints are 3D already, or not mmpose's: three numbers each")
+        raise InputError(f"{where} are 3D already, or not mmpose's: three numbers each")
     if widths != {2} or len(rows) > MAX_KEYPOINTS:
-        raise InputError(f"{where}.keypoints must be pairs of numbers, not {shown(rows)}")
-    flat = list(chain.from_iterable(rows))
-    return np.asarray(numbers(flat, f"{where}.keypoints").reshape(-1, 2))
+        raise InputError(f"{where} must be pairs of numbers, not {shown(rows)}")
+    points = numbers(list(chain.from_iterable(rows)), where).reshape(-1, 2)
+    scores = (
+        person.numbers("keypoint_scores") if _has_scores(person) else np.full(len(rows), np.nan)
+    )
+    if len(scores) != len(rows):
+        raise InputError(f"{person.where} has {len(rows)} keypoints and {len(scores)} scores")
+    return np.column_stack((points, scores))
 
 
 def _statement(meta: Any, file: Path) -> Statement | None:

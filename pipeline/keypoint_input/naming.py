@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from gridpose.core import DoubleArray, FloatArray, InputError, UsageError
+from gridpose.core import InputError, UsageError
 from gridpose.detectors.conventions import (
     BLAZEPOSE_33,
     COCO_17,
@@ -20,12 +19,12 @@ from gridpose.detectors.conventions import (
     Convention,
     convention_of,
 )
-from gridpose.pipeline.keypoint_input.json_values import single
 from gridpose.pipeline.keypoint_input.keypoints import Stated
 
 MAX_KEYPOINTS: Final = 1000
 
-_ALIASES: Final = {
+_BY_NAME: Final = {
+    **CONVENTIONS,
     "h36m": HUMAN36M_17,
     "human36m": HUMAN36M_17,
     "human36m-17": HUMAN36M_17,
@@ -37,18 +36,15 @@ _ALIASES: Final = {
     "blazepose": BLAZEPOSE_33,
     "mediapipe": BLAZEPOSE_33,
 }
-"""What VideoPose3D (``layout_name``), mmpose (``dataset_name``) and people call them."""
+"""With what VideoPose3D (``layout_name``), mmpose (``dataset_name``) and people call them."""
+_CHOICES: Final = ", ".join(CONVENTIONS)
+
+Statement = Convention | InputError
+"""What a file says of its convention; an error where that leads to no joints of Human3.6M."""
 
 
-def choices() -> str:
-    """The names that a user may give."""
-    return ", ".join(CONVENTIONS)
-
-
-def find_convention(name: str) -> Convention | None:
-    """By its name or by another that is in use; None for an unknown one."""
-    plain = name.strip().lower().replace("_", "-")
-    return CONVENTIONS.get(plain) or _ALIASES.get(plain)
+def _find(name: str) -> Convention | None:
+    return _BY_NAME.get(name.strip().lower().replace("_", "-"))
 
 
 def convention_named(name: str) -> Convention:
@@ -57,27 +53,16 @@ def convention_named(name: str) -> Convention:
     Raises:
         UsageError: there is none of this name.
     """
-    found = find_convention(name)
+    found = _find(name)
     if found is None:
-        raise UsageError(f"`convention` {name}: unknown; known are {choices()}")
+        raise UsageError(f"`convention` {name}: unknown; known are {_CHOICES}")
     return found
 
 
-def same_joints(first: Convention, second: Convention) -> bool:
-    """Whether both turn keypoints into the same joints, whatever else they have."""
-    return np.array_equal(first.matrix, second.matrix)
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What a file says of its convention.
-
-    ``convention`` is None where it says something that cannot be turned into Human3.6M's joints;
-    ``reason`` then tells why, in a sentence about the file.
-    """
-
-    convention: Convention | None
-    reason: str = ""
+def by_layout(name: str, where: str) -> Statement:
+    """From the name of a layout or data set."""
+    unknown = InputError(f"{where}: its layout is {name[:80]!r}; known are {_CHOICES}")
+    return _find(name) or unknown
 
 
 def by_names(names: Sequence[object], where: str) -> Statement:
@@ -86,17 +71,13 @@ def by_names(names: Sequence[object], where: str) -> Statement:
     try:
         found = convention_of(plain, where)
     except InputError as error:
-        return Statement(None, str(error))
-    known = (each for each in CONVENTIONS.values() if same_joints(each, found))
-    return Statement(next(known, found))
+        return error
+    return next((each for each in CONVENTIONS.values() if _same_joints(each, found)), found)
 
 
-def by_layout(name: str, where: str) -> Statement:
-    """From the name of a layout or data set."""
-    found = find_convention(name)
-    if found is None:
-        return Statement(None, f"{where}: its layout is {name[:80]!r}; known are {choices()}")
-    return Statement(found)
+def _same_joints(first: Convention, second: Convention) -> bool:
+    """Whether both turn keypoints into the same joints, whatever else they have."""
+    return np.array_equal(first.matrix, second.matrix)
 
 
 def agree(first: Statement | None, second: Statement | None, where: str) -> Statement | None:
@@ -105,14 +86,13 @@ def agree(first: Statement | None, second: Statement | None, where: str) -> Stat
     Raises:
         InputError: they contradict each other.
     """
-    if first is None or second is None:
-        return first or second
-    if first.convention is None or second.convention is None:
-        return first if first.convention is None else second
-    if not same_joints(first.convention, second.convention):
+    if first is None or isinstance(second, InputError):
+        return first if isinstance(first, InputError) else second
+    if second is None or isinstance(first, InputError):
+        return first
+    if not _same_joints(first, second):
         raise InputError(
-            f"{where}: says that its keypoints are {first.convention.name} and that they are "
-            f"{second.convention.name}"
+            f"{where}: says that its keypoints are {first.name} and that they are {second.name}"
         )
     return first
 
@@ -136,48 +116,25 @@ def choose(
     Raises:
         InputError: unknown, or user, file and number contradict each other.
     """
-    stated: Stated = "count"
+    stated: Stated
     if asked is not None:
-        other = statement.convention if statement is not None else None
-        if other is not None and not same_joints(asked, other):
+        if isinstance(statement, Convention) and not _same_joints(asked, statement):
             raise InputError(
-                f"{file}: `convention` says {asked.name}, but the file says {other.name}"
+                f"{file}: `convention` says {asked.name}, but the file says {statement.name}"
             )
         chosen, stated = asked, "user"
+    elif isinstance(statement, InputError):
+        raise statement
     elif statement is not None:
-        if statement.convention is None:
-            raise InputError(statement.reason)
-        chosen, stated = statement.convention, "file"
+        chosen, stated = statement, "file"
     else:
         alike = [each for each in CONVENTIONS.values() if len(each.keypoints) == count]
         if count is not None and not alike:
             raise InputError(
-                f"{file}: people have {count} keypoints, which no known convention has "
-                f"({choices()})"
+                f"{file}: people have {count} keypoints, which no known convention has ({_CHOICES})"
             )
-        chosen = usual if count is None or usual in alike else alike[0]
+        chosen, stated = (usual if count is None or usual in alike else alike[0]), "count"
     expected = len(chosen.keypoints)
-    if count is not None and count != expected:
+    if count not in (None, expected):
         raise InputError(f"{file}: people have {count} keypoints, but {chosen.name} has {expected}")
     return chosen, stated
-
-
-def stack_poses(
-    file: Path,
-    poses: Sequence[tuple[str, DoubleArray]],
-    width: int,
-    asked: Convention | None,
-    statement: Statement | None,
-) -> tuple[FloatArray, Convention, Stated]:
-    """Poses (K, width), each with its place in the file, as (N, K, width), and their convention.
-
-    Raises:
-        InputError: they have different numbers of keypoints; and as :func:`choose`.
-    """
-    counts = [len(pose) for _, pose in poses]
-    for (where, _), count in zip(poses, counts, strict=True):
-        if count != counts[0]:
-            raise InputError(f"{where} has {count} keypoints, others in the file {counts[0]}")
-    convention, stated = choose(file, counts[0] if counts else None, asked, statement)
-    stacked = single([pose for _, pose in poses], (len(convention.keypoints), width))
-    return stacked, convention, stated

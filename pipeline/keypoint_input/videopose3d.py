@@ -124,8 +124,7 @@ def _statement(metadata: dict[str, Any], file: Path) -> Statement | None:
             raise InputError(
                 f"{file}: keypoints_symmetry must be left and right keypoints"
             ) from error
-        known = _SYMMETRY.get(key)
-        sides = None if known is None else Statement(known)
+        sides = _SYMMETRY.get(key)
     return agree(named, sides, str(file))
 
 
