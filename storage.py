@@ -7,10 +7,12 @@ import os
 import secrets
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import platformdirs
@@ -18,6 +20,19 @@ from numpy.lib import format as npy_format
 from numpy.typing import DTypeLike
 
 from gridpose.core import AnyArray, MissingError
+
+NPZ_ERRORS: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a foreign, cut or damaged file as npz may raise."""
 
 
 def cache_dir() -> Path:

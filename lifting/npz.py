@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from gridpose.core import AnyArray, InputError
-
-UNREADABLE: Final = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    MemoryError,
-    TypeError,
-    AttributeError,  # of a .npy file
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy and zipfile raise for files that are damaged, encrypted or of another kind."""
+from gridpose.storage import NPZ_ERRORS
 
 
 def read_arrays(
@@ -42,5 +27,5 @@ def read_arrays(
             return {name: data[name] for name in (*names, *optional) if name in data}
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file") from error
-    except UNREADABLE as error:
+    except NPZ_ERRORS as error:
         raise InputError(f"{file}: not an npz file ({error})") from error

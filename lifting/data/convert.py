@@ -29,7 +29,7 @@ from gridpose.core import MIRRORED, NUM_JOINTS, DoubleArray, InputError, Missing
 from gridpose.lifting.data.dataset import SUBJECTS
 from gridpose.lifting.data.files import Key, Split, bone_lengths
 from gridpose.lifting.data.h36m_cameras import LENSES, MOUNTS
-from gridpose.lifting.npz import UNREADABLE
+from gridpose.storage import NPZ_ERRORS
 
 STATIC_JOINTS: Final = (4, 5, 9, 10, 11, 16, 20, 21, 22, 23, 24, 28, 29, 30, 31)
 """Those of Human3.6M's 32 joints that repeat another one or end a hand or foot. The others are, in
@@ -90,7 +90,7 @@ def read_objects(file: Path, required: str, *optional: str) -> dict[str, Any]:
             for name in (required, *(name for name in optional if name in names)):
                 content = io.BytesIO(archive.read(f"{name}.npy"))
                 found[name] = _object_array(content, f"{file}: {name}")
-    except (*UNREADABLE, KeyError) as error:
+    except (*NPZ_ERRORS, KeyError) as error:
         raise InputError(f"{file}: not an npz file of VideoPose3D ({error})") from error
     return found
 

@@ -11,7 +11,7 @@ from gridpose.core import InputError
 from gridpose.detectors.conventions import HUMAN36M_17, Convention
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D
 from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS, by_names, choose
-from gridpose.pipeline.poses.file import NPZ_ERRORS
+from gridpose.storage import NPZ_ERRORS
 
 KEYS: Final = ("keypoints_2d", "keypoints_px")
 _NUMBERS: Final = (*KEYS, "image_size", "confidence")

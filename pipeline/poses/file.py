@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +10,9 @@ from typing import Any
 import numpy as np
 
 from gridpose.core import JOINT_NAMES, POSE_ARRAYS, AnyArray, InputError, PoseTracks
-from gridpose.storage import ArrayInPieces, save_npz
+from gridpose.storage import NPZ_ERRORS, ArrayInPieces, save_npz
 
 FORMAT_VERSION = 1
-NPZ_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What reading a foreign, cut or damaged file as npz may raise."""
 _NOT_IN_FIRST_RELEASE = ("repaired",)
 
 
