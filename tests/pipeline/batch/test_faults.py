@@ -117,21 +117,21 @@ def until(true, seconds=PATIENCE_SECONDS):
 
 def workers(process):
     """Processes of a batch that decode videos: those that have children of their own."""
-    return [child for child in descendants(process.pid) if descendants(child)]
+    return [child for child in descendants(process.pid) if descendants(child.pid)]
 
 
 def alive(processes):
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            if psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
+            if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
 
 def test_a_worker_is_killed(batch):
     process = batch.start_and_wait()
-    os.kill(workers(process)[0], signal.SIGKILL)
+    workers(process)[0].kill()
     assert process.wait(PATIENCE_SECONDS) == 5
     assert len(batch.names("failed")) == 1
     batch.assert_goes_on()
@@ -153,9 +153,9 @@ def test_everything_is_killed_at_random_moments(batch):
         process = batch.start_and_wait(done=0)
         with suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(2.0, 20.0))
-        for each in [process.pid, *descendants(process.pid)]:
-            with suppress(OSError):
-                os.kill(each, signal.SIGKILL)
+        for each in [process, *descendants(process.pid)]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
     batch.assert_goes_on()
 
