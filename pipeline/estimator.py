@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,9 +129,8 @@ class PoseEstimator:
             if observation is not None:
                 keypoints[row] = observation.keypoints
                 confidence[row] = np.clip(observation.confidence, LEAST_CONFIDENCE, 1)
-        pose = self._models.lifter.lift_sequence(keypoints, size, confidence, self._fps, self._fov)[
-            -1
-        ]
+        lift = self._models.lifter.lift_sequence
+        pose = lift(keypoints, size, confidence, self._fps, self._fov)[-1]
         world = camera_to_world(pose)
         world[:, 2] -= (world[:, 2] - CLEARANCE).min()
         return Person(track_id, seen.bbox, seen.keypoints, seen.confidence, pose, world)
@@ -140,10 +138,5 @@ class PoseEstimator:
     def __enter__(self) -> PoseEstimator:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._models.__exit__(kind, error, trace)
+    def __exit__(self, *exception: object) -> None:
+        self._models.__exit__(*exception)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from gridpose.core import SHIPPED_LIFTERS, Precision
@@ -116,12 +115,7 @@ class Models:
     def __enter__(self) -> Models:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._opened.close()
 
     def _load_lifter(self, chosen: str | Path) -> Lifter | ConvertedLifter:

@@ -36,7 +36,7 @@ class Console:
         if self.json_output:
             print(json.dumps(in_options(values)), flush=True)
         elif not self.quiet:
-            print(as_options(text), flush=True)
+            print(text, flush=True)
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:

@@ -41,6 +41,8 @@ _OTHER_NAMES: Final = {
     "blocks": "num-block",
 }
 """Options whose names are not those of their parameters."""
+_MESSAGES: Final = ("message", "notes", "notices", "warnings")
+"""What they are called in the JSON of a command."""
 
 
 def as_options(text: str) -> str:
@@ -48,14 +50,14 @@ def as_options(text: str) -> str:
     return _PARAMETER.sub(lambda match: _option(match[1], match[2]), text)
 
 
-def in_options(values: Any) -> Any:
-    """Values for JSON, with :func:`as_options` of every text among them."""
+def in_options(values: Any, are_messages: bool = False) -> Any:
+    """Values for JSON, with :func:`as_options` of the messages among them; names of files stay."""
     if isinstance(values, str):
-        return as_options(values)
+        return as_options(values) if are_messages else values
     if isinstance(values, dict):
-        return {key: in_options(value) for key, value in values.items()}
+        return {key: in_options(value, key in _MESSAGES) for key, value in values.items()}
     if isinstance(values, list | tuple):
-        return [in_options(value) for value in values]
+        return [in_options(value, are_messages) for value in values]
     return values
 
 

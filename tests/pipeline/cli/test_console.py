@@ -117,3 +117,17 @@ def test_a_bar_of_unknown_length_on_a_terminal(monkeypatch):
     with ProgressDisplay(quiet=False) as progress:
         progress.update(Progress(5, None))
     assert "5/?" in terminal.getvalue()
+
+
+def test_json_has_options_in_messages_and_files_by_their_names(capsys):
+    values = {
+        "output": "`a`.mp4",
+        "warnings": ["`gravity=estimate` helps"],
+        "failed": [{"path": "`b`.mp4", "message": "`fps` 0: must be positive"}],
+    }
+    Console(False, False, True).result(values, "done")
+    assert json.loads(capsys.readouterr().out) == {
+        "output": "`a`.mp4",
+        "warnings": ["--gravity estimate helps"],
+        "failed": [{"path": "`b`.mp4", "message": "--fps 0: must be positive"}],
+    }
