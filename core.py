@@ -114,7 +114,7 @@ class Person:
     ``bbox`` (4,) xyxy px; ``keypoints_2d`` (17, 2) px; ``confidence`` (17,) in [0, 1]; ``pose_3d``
     (17, 3) metres, hip at the origin, camera axes (x right, y down, z away); ``pose_world``
     (17, 3) metres, z up, floor at z = 0, hip above the origin. ``repaired`` (17,) uint8 flags of
-    :class:`Repair`.
+    :class:`Repair`. ``contacts`` (2,) bool whether the right and the left foot stand on something.
     """
 
     track_id: int
@@ -124,6 +124,7 @@ class Person:
     pose_3d: FloatArray
     pose_world: FloatArray
     repaired: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(NUM_JOINTS, np.uint8))
+    contacts: BoolArray = field(default_factory=lambda: np.zeros(2, np.bool_))
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class PoseArray:
 
     ``axes`` are "track", "frame", or a length; ``person`` is the attribute of :class:`Person` that
     holds the value of one track in one frame, "" where there is none. ``absent`` is the value where
-    somebody is absent.
+    somebody is absent, and everywhere in files of before there was such an array.
     """
 
     name: str
@@ -147,9 +148,9 @@ class PoseArray:
         return tuple(lengths[axis] if isinstance(axis, str) else axis for axis in self.axes)
 
 
-def _array(dtype: DTypeLike, *axes: str) -> dict[str, Any]:
+def _array(dtype: DTypeLike, *axes: str, absent: float = 0) -> dict[str, Any]:
     """Metadata of a field: those of :class:`PoseArray`."""
-    return {"dtype": dtype, "axes": axes}
+    return {"dtype": dtype, "axes": axes, "absent": absent}
 
 
 def _of_person(attribute: str, *shape: int, dtype: DTypeLike = np.float32) -> dict[str, Any]:
@@ -169,6 +170,8 @@ class PoseTracks:
     fps: float
     frame_time: DoubleArray = field(metadata=_array(np.float64, "frame"))
     """(T,) presentation times in seconds."""
+    shot: NDArray[np.int32] = field(metadata=_array(np.int32, "frame", absent=1))
+    """(T,) number of the shot, from 1, that rises at every cut; no track goes on across one."""
     image_size: tuple[int, int]
     """Width and height as displayed."""
     track_id: NDArray[np.int64] = field(metadata=_array(np.int64, "track"))
@@ -180,6 +183,8 @@ class PoseTracks:
     poses_world: FloatArray = field(metadata=_of_person("pose_world", NUM_JOINTS, 3))
     repaired: NDArray[np.uint8] = field(metadata=_of_person("repaired", NUM_JOINTS, dtype=np.uint8))
     """(P, T, 17) flags of :class:`Repair`; 0 where somebody is absent."""
+    contacts: BoolArray = field(metadata=_of_person("contacts", 2, dtype=np.bool_))
+    """(P, T, 2) whether the right and the left foot stand on something."""
     meta: dict[str, Any]
 
     @property

@@ -64,6 +64,7 @@ class VideoOptions:
         gravity: "estimate" sets people upright as they stand, for cameras that are not level.
         trajectory: put people where they are rather than above the origin.
         fov: the lens's horizontal field of view in degrees, if known.
+        cuts: begin anew with everybody where a shot ends.
         start: second at which to start.
         end: second at which to stop; None for the end of the video.
         stride: take every n-th frame.
@@ -154,6 +155,10 @@ class VideoOptions:
         float | None,
         Option("Horizontal field of view of the lens in degrees, if known.", LIFTER),
     ] = None
+    cuts: Annotated[
+        bool,
+        Option("Look for cuts, and begin anew with everybody where a shot ends.", MOTION),
+    ] = True
     start: Annotated[float, Option("Second at which to start.", INPUT)] = 0.0
     end: Annotated[float | None, Option("Second at which to stop.", INPUT)] = None
     stride: Annotated[int, Option("Take every n-th frame.", INPUT, least=1)] = 1

@@ -25,6 +25,7 @@ from gridpose.pipeline.poses.spool import PoseSpool
 from gridpose.pipeline.result import Progress, VideoResult
 from gridpose.pipeline.stopwatch import LOAD, Stopwatch
 from gridpose.pipeline.video.background import Background
+from gridpose.pipeline.video.cuts import FIRST_SHOT, numbered_shots
 from gridpose.pipeline.video.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.video.interrupts import interrupts_held
 from gridpose.pipeline.video.priority import give_way
@@ -52,9 +53,19 @@ _DETECTED_AHEAD = 48
 
 
 @dataclass(frozen=True)
+class _Decoded:
+    """A frame of a shot, and what will be shown of it, if anything."""
+
+    shot: int
+    frame: Frame
+    panel: ImageArray | None
+
+
+@dataclass(frozen=True)
 class _Detected:
     """A frame after detection: only the panel that will be shown, if any, is left of its pixels."""
 
+    shot: int
     time: float
     panel: ImageArray | None
     people: list[Detection]
@@ -242,7 +253,8 @@ class _Run:
 
     def _finish(self, detected: Iterable[_Detected], sink: Sink | None) -> Iterator[Progress]:
         """Everything after detection."""
-        panels: deque[tuple[float, ImageArray | None]] = deque()
+        waiting: deque[_Detected] = deque()
+        """Frames that are not drawn yet."""
         batch: list[_Detected] = []
         # torch may not load beside the detector: its import and mmengine's reading of configs both
         # make syntax trees, which two threads at once cannot do in Python 3.11 ("AST constructor
@@ -250,15 +262,20 @@ class _Run:
         stages = None if self._models.lifter_needs_torch else self._load_post_detection()
         for item in detected:
             stages = stages or self._load_post_detection()
-            panels.append((item.time, item.panel))
+            if waiting and item.shot != waiting[-1].shot:
+                self._lift(stages, batch, at_end=True)
+                batch.clear()
+                yield from self._draw(stages.finished(at_end=True), waiting, sink)
+                stages = stages.anew()
+            waiting.append(item)
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
                 self._lift(stages, batch)
                 batch.clear()
-            yield from self._draw(stages.finished(), panels, sink)
+            yield from self._draw(stages.finished(), waiting, sink)
         if stages is not None:
             self._lift(stages, batch, at_end=True)
-            yield from self._draw(stages.finished(at_end=True), panels, sink)
+            yield from self._draw(stages.finished(at_end=True), waiting, sink)
             tilt = stages.tilt_degrees
             if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
                 self.notes.append(
@@ -266,15 +283,20 @@ class _Run:
                     "`gravity=estimate` sets them upright"
                 )
 
-    def _decode(self) -> Iterator[tuple[Frame, ImageArray | None]]:
-        frames = iter(self._frames)
+    def _decode(self) -> Iterator[_Decoded]:
+        """Frames in runs of one shot."""
+        frames: Iterator[tuple[int, Frame]]
+        if self._options.cuts:
+            frames = numbered_shots(self._frames, lambda frame: frame.image)
+        else:
+            frames = ((FIRST_SHOT, frame) for frame in self._frames)
         while True:
             with self._stopwatch("decode"):
-                frame = next(frames, None)
+                shot, frame = next(frames, (0, None))
                 if frame is None:
                     return
                 panel = None if self._layout is None else self._layout.panel(frame.image)
-            yield frame, panel
+            yield _Decoded(shot, frame, panel)
 
     def _detect(self) -> Iterator[_Detected]:
         with ExitStack() as stack:
@@ -291,13 +313,18 @@ class _Run:
                 self._on_detector(detector)
             at_once = max(self._options.batch_size, getattr(detector, "frames_at_once", 1))
             decoded.allow(at_once)
+            shot = FIRST_SHOT
             for batch in _batches(decoded, at_once):
+                if batch[0].shot != shot:
+                    detector.forget()
+                    shot = batch[0].shot
+                frames = [item.frame for item in batch]
                 with self._stopwatch("detect"):
                     found = detector.detect(
-                        [frame.image for frame, _ in batch], [frame.time for frame, _ in batch]
+                        [frame.image for frame in frames], [frame.time for frame in frames]
                     )
-                for (frame, panel), people in zip(batch, found, strict=True):
-                    yield _Detected(frame.time, panel, people)
+                for item, people in zip(batch, found, strict=True):
+                    yield _Detected(shot, item.frame.time, item.panel, people)
 
     def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
@@ -325,25 +352,27 @@ class _Run:
     def _draw(
         self,
         finished: Iterator[list[Person]],
-        panels: deque[tuple[float, ImageArray | None]],
+        waiting: deque[_Detected],
         sink: Sink | None,
     ) -> Iterator[Progress]:
         for people in finished:
-            moment, panel = panels.popleft()
-            self.spool.add(moment, people)
-            if self._layout is not None and sink is not None and panel is not None:
+            item = waiting.popleft()
+            self.spool.add(item.time, people, item.shot)
+            if self._layout is not None and sink is not None and item.panel is not None:
                 with self._stopwatch("render"):
-                    image = self._layout.compose(panel, people, moment)
+                    image = self._layout.compose(item.panel, people, item.time)
                 with self._stopwatch("encode"):
-                    sink.write(image, moment)
+                    sink.write(image, item.time)
             yield Progress(self.spool.frame_count, self._frames.frames_expected)
 
 
-def _batches(
-    items: Background[tuple[Frame, ImageArray | None]], size: int
-) -> Iterator[list[tuple[Frame, ImageArray | None]]]:
-    batch: list[tuple[Frame, ImageArray | None]] = []
+def _batches(items: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:
+    """At most ``size`` frames of one shot each."""
+    batch: list[_Decoded] = []
     for item in items:
+        if batch and item.shot != batch[0].shot:
+            yield batch
+            batch = []
         batch.append(item)
         if len(batch) == size:
             yield batch

@@ -27,6 +27,7 @@ def tracks_of(*people, gaps=()):
     return PoseTracks(
         fps=FPS,
         frame_time=np.arange(frames) / FPS,
+        shot=np.ones(frames, np.int32),
         image_size=(1280, 720),
         track_id=np.arange(3, 3 + count),
         present=present,
@@ -36,6 +37,7 @@ def tracks_of(*people, gaps=()):
         poses_3d=some(17, 3),
         poses_world=world,
         repaired=np.zeros((count, frames, 17), np.uint8),
+        contacts=np.zeros((count, frames, 2), bool),
         meta={"source": "dance 日本.mp4"},
     )
 

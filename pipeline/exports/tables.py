@@ -49,6 +49,7 @@ def json_text(tracks: PoseTracks) -> str:
         "format_version": 1,
         "fps": tracks.fps,
         "frame_time": tracks.frame_time.tolist(),
+        "shot": tracks.shot.tolist(),
         "image_size": list(tracks.image_size),
         "joint_names": list(JOINT_NAMES),
         "track_id": tracks.track_id.tolist(),
@@ -67,6 +68,6 @@ def _plain(values: AnyArray) -> Any:
     """Nested lists, shortest decimals of single precision, None for NaN."""
     if values.ndim > 1:
         return [_plain(row) for row in values]
-    if values.dtype.kind in "ui":
+    if values.dtype.kind in "uib":
         return values.tolist()
     return [None if np.isnan(value) else float(f"{value:.7g}") for value in values]

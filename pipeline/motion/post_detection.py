@@ -29,6 +29,7 @@ class PostDetection:
         image_size: width, height px.
         fps: rate of the frames.
         options: of the run.
+        first_track: number of the first person.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class PostDetection:
         image_size: tuple[int, int],
         fps: float,
         options: VideoOptions,
+        first_track: int = 1,
     ) -> None:
+        self._lifter, self._image_size, self._fps, self._options = lifter, image_size, fps, options
         self._tracker = Tracker(image_size)
         self._repair, self._lifting = lifting_stages(
             lifter, image_size, options.fov, fps, options.repair, options.smoothing
@@ -51,6 +54,13 @@ class PostDetection:
             options.constant_bones,
             options.gravity,
             (options.fov or lifter.fov_degrees) if options.trajectory else None,
+            first_track,
+        )
+
+    def anew(self) -> PostDetection:
+        """For the next shot: nothing is remembered but which numbers people have had."""
+        return PostDetection(
+            self._lifter, self._image_size, self._fps, self._options, self._timeline.next_track
         )
 
     def add(self, people: Sequence[Detection], convention: Convention, time: float) -> None:

@@ -83,6 +83,7 @@ class Timeline:
         trajectory_fov: put people where they are, in metres from where the first one is seen
             first, as a lens of this horizontal field of view shows them; None keeps every hip
             above the origin.
+        first_track: number of the first person.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Timeline:
         constant_bones: bool = False,
         gravity: GravityMode = "level",
         trajectory_fov: float | None = None,
+        first_track: int = 1,
     ) -> None:
         self._fps, self._image_size = fps, image_size
         self._smoothing, self._persons = smoothing, persons
@@ -107,6 +109,12 @@ class Timeline:
         self._known: dict[int, _Known] = {}
         self._kept: set[int] = set()
         self._public_ids: dict[int, int] = {}
+        self._first_track = first_track
+
+    @property
+    def next_track(self) -> int:
+        """What the next new person will be called."""
+        return self._first_track + len(self._public_ids)
 
     def add(self, people: Mapping[int, Lifted]) -> None:
         """Take in the next frame: people by track id."""
@@ -175,7 +183,7 @@ class Timeline:
             known.recent_size += _SIZE_MEMORY * (size - known.recent_size)
             people[track_id] = Person(
                 # Numbers without holes where a false detection was.
-                self._public_ids.setdefault(track_id, len(self._public_ids) + 1),
+                self._public_ids.setdefault(track_id, self.next_track),
                 seen.bbox,
                 seen.keypoints,
                 seen.confidence,

@@ -13,7 +13,7 @@ from gridpose.core import JOINT_NAMES, POSE_ARRAYS, AnyArray, InputError, PoseTr
 from gridpose.storage import NPZ_ERRORS, ArrayInPieces, save_npz
 
 FORMAT_VERSION = 1
-_NOT_IN_FIRST_RELEASE = ("repaired",)
+_NOT_IN_FIRST_RELEASE = ("shot", "repaired", "contacts")
 
 
 def write_pose_file(file: Path, values: Mapping[str, Any]) -> None:

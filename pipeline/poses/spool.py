@@ -23,11 +23,11 @@ class PoseSpool:
     def __init__(self, fps: float, image_size: tuple[int, int]) -> None:
         self.fps, self.image_size = fps, image_size
         self._file = tempfile.TemporaryFile(prefix="gridpose-")  # noqa: SIM115 - lives with self
-        self._times = array("d")
+        self._times, self._shots = array("d"), array("l")
         self._frames, self._tracks = array("l"), array("l")
 
-    def add(self, time: float, people: Sequence[Person]) -> None:
-        """Take in the next frame."""
+    def add(self, time: float, people: Sequence[Person], shot: int = 1) -> None:
+        """Take in the next frame, of a shot."""
         for person in people:
             values = tuple(getattr(person, each.person) for each in PERSON_ARRAYS)
             try:
@@ -40,6 +40,7 @@ class PoseSpool:
             self._frames.append(len(self._times))
             self._tracks.append(person.track_id)
         self._times.append(time)
+        self._shots.append(shot)
 
     @property
     def frame_count(self) -> int:
@@ -94,6 +95,7 @@ class PoseSpool:
         return {
             "fps": self.fps,
             "frame_time": np.array(self._times, np.float64),
+            "shot": np.array(self._shots, np.int32),
             "image_size": self.image_size,
             "track_id": np.array(self.track_ids, np.int64),
             "present": present,

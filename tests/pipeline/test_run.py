@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from fakes import FakeDetector, standing_at
+from media import ffmpeg
 
 from gridpose.core import InputError, UsageError
 from gridpose.pipeline import Models, VideoOptions, read_pose_file, run_video
@@ -86,6 +87,44 @@ def test_a_video_of_two_people_comes_out_whole(video, tmp_path, lifter):
         "render",
         "encode",
     }
+
+
+@pytest.fixture(scope="module")
+def two_shots(video, make_video, tmp_path_factory):
+    """``video``, and another scene after its frame 40."""
+    other = make_video(
+        tmp_path_factory.mktemp("other") / "other.mp4",
+        frames=20,
+        fps="30000/1001",
+        size=(WIDTH, HEIGHT),
+        source="mandelbrot",
+    )
+    joined = other.with_name("joined.mp4")
+    parts = "[0:v]trim=end_frame=40[a];[a][1:v]concat=n=2:v=1[v]"
+    ffmpeg("-i", video, "-i", other, "-filter_complex", parts, "-map", "[v]", joined)
+    return joined
+
+
+def test_nobody_goes_on_across_a_cut(two_shots, lifter):
+    """The same people at the same places are others in the next shot, and nothing is mixed."""
+    result, detector = run(two_shots, None, lifter, walking_pair, smoothing="savgol")
+    poses = result.poses
+    assert poses.shot.tolist() == [1] * 40 + [2] * 20
+    assert poses.track_id.tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(poses.present[:2], np.tile(poses.shot == 1, (2, 1)))
+    np.testing.assert_array_equal(poses.present[2:], np.tile(poses.shot == 2, (2, 1)))
+    assert detector.videos == 2
+
+    alone, _ = run(two_shots, None, lifter, walking_pair, end=40 * 1001 / 30000 - 0.01)
+    assert alone.frames == 40
+    np.testing.assert_allclose(poses.poses_world[:2, :40], alone.poses.poses_world, atol=1e-6)
+
+
+def test_cuts_may_be_ignored(two_shots, lifter):
+    result, detector = run(two_shots, None, lifter, walking_pair, cuts=False)
+    assert (result.poses.shot == 1).all()
+    assert result.track_ids == [1, 2]
+    assert detector.videos == 1
 
 
 def test_skeletons_are_drawn_where_people_are(video, tmp_path, lifter):

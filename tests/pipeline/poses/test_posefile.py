@@ -121,6 +121,8 @@ def test_arrays_are_those_of_the_contract(pose_file):
             "format_version": ("i", ()),
             "fps": ("f", ()),
             "frame_time": ("f", (frames,)),
+            "shot": ("i", (frames,)),
+            "contacts": ("b", (tracks, frames, 2)),
             "image_size": ("i", (2,)),
             "track_id": ("i", (tracks,)),
             "present": ("b", (tracks, frames)),
