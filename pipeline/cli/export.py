@@ -23,6 +23,14 @@ def export_command(
         ),
     ],
     track: Tracks = None,
+    foot_lock: Annotated[
+        bool,
+        typer.Option(
+            "--foot-lock",
+            help="Keep feet where they stand: none slides, bones get constant lengths, and people "
+            "move as their feet carry them.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     *,
     console: Console,
@@ -40,7 +48,9 @@ def export_command(
     tracks = read_pose_file(poses)
     files: list[Path] = []
     for file in output:
-        exported = export_poses(tracks, file, track_ids=track or None, overwrite=overwrite)
+        exported = export_poses(
+            tracks, file, track_ids=track or None, foot_lock=foot_lock, overwrite=overwrite
+        )
         files += exported.files
         for note in exported.notes:
             console.warn(note)

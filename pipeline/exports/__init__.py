@@ -33,6 +33,7 @@ def export_poses(
     file: Path,
     *,
     track_ids: Sequence[int] | None = None,
+    foot_lock: bool = False,
     overwrite: bool = False,
 ) -> Exported:
     """Write poses in the format that the file's suffix names.
@@ -41,6 +42,8 @@ def export_poses(
         tracks: as :func:`gridpose.pipeline.poses.file.read_pose_file` gives them.
         file: with several people, formats for one person (BVH) get a file each, ``NAME_pN.bvh``.
         track_ids: only these people.
+        foot_lock: keep standing feet where they are, see
+            :func:`gridpose.pipeline.motion.foot_lock.with_locked_feet`.
         overwrite: whether files may be replaced.
 
     Raises:
@@ -54,6 +57,10 @@ def export_poses(
         tracks = tracks.select(tracks=tracks.rows(track_ids))
     if suffix not in _MAY_BE_EMPTY and not tracks.present.any():
         raise InputError(f"{file}: there is nobody in these poses to write")
+    if foot_lock:
+        from gridpose.pipeline.motion.foot_lock import with_locked_feet
+
+        tracks = with_locked_feet(tracks)
     parts = one_person_each(tracks, file) if suffix in _ONE_PERSON_A_FILE else [(file, tracks)]
     for each, _ in parts:
         check_output(each, overwrite)

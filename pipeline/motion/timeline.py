@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridpose.core import DoubleArray, FloatArray, Person
+from gridpose.core import BoolArray, DoubleArray, FloatArray, Person
 from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_lengths
 from gridpose.pipeline.motion.choices import GravityMode, Persons, Smoothing
+from gridpose.pipeline.motion.contacts import foot_contacts
 from gridpose.pipeline.motion.gravity import Gravity, upright
 from gridpose.pipeline.motion.lifting_stage import Lifted
 from gridpose.pipeline.motion.repair import filled, outliers
@@ -128,8 +129,12 @@ class Timeline:
             # In a clip of a few frames nobody can be seen often.
             possible = max(1, self._window.known // 2) if at_end else MIN_OBSERVATIONS
             worlds = self._worlds(min(MIN_OBSERVATIONS, possible))
+            contacts = {
+                track_id: foot_contacts(world, self._fps, self._trajectory_fov is not None)
+                for track_id, world in worlds.items()
+            }
             for frame in due:
-                yield self._people(frame, worlds)
+                yield self._people(frame, worlds, contacts)
 
     def _worlds(self, needed: int) -> dict[int, FloatArray]:
         """World poses (T, 17, 3) in the whole window of who was seen often enough; else NaN."""
@@ -170,7 +175,9 @@ class Timeline:
         world[present] = placed
         return world
 
-    def _people(self, frame: int, worlds: Mapping[int, FloatArray]) -> list[Person]:
+    def _people(
+        self, frame: int, worlds: Mapping[int, FloatArray], contacts: Mapping[int, BoolArray]
+    ) -> list[Person]:
         """Whoever is kept of those in a frame that have a world pose."""
         people: dict[int, Person] = {}
         for track_id, world in worlds.items():
@@ -190,6 +197,7 @@ class Timeline:
                 lifted.pose,
                 pose_world,
                 seen.repaired,
+                contacts[track_id][frame - self._window.first],
             )
         return [people[track_id] for track_id in self._chosen(people)]
 
