@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gridpose.core import Person
 from gridpose.pipeline.motion.lifting_stage import lifting_stages
+from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
 from gridpose.pipeline.motion.tracking import Tracker, observed
 
@@ -42,6 +43,8 @@ class PostDetection:
         self._repair, self._lifting = lifting_stages(
             lifter, image_size, options.fov, fps, options.repair, options.smoothing
         )
+        fov = options.fov or lifter.fov_degrees
+        self.places = Places(fps, image_size, fov, options.trajectory)
         self._timeline = Timeline(
             fps,
             image_size,
@@ -50,7 +53,7 @@ class PostDetection:
             options.repair and not lifter.sees_time,
             options.constant_bones,
             options.gravity,
-            (options.fov or lifter.fov_degrees) if options.trajectory else None,
+            self.places,
         )
 
     def add(self, people: Sequence[Detection], convention: Convention, time: float) -> None:

@@ -12,7 +12,7 @@ from scipy.signal import savgol_filter
 from gridpose.core import AnyArray, DoubleArray, FloatArray
 
 _DEPTH_MEDIAN_SECONDS = 0.5
-_DEPTH_SECONDS = 1.0
+_DEPTH_SECONDS, _DEPTH_SHARE = 0.5, 0.06
 _RAY_SECONDS = 0.3
 _NEAREST_METRES = 0.3
 
@@ -52,7 +52,7 @@ def steady_path(positions: DoubleArray, frames: Sequence[int], fps: float) -> Do
     """Positions (T, 3) of the given ``frames``, smoothed without delay, each run by itself.
 
     What a picture tells badly, the distance, is smoothed over a second; the direction, which it
-    tells well, over a third of that.
+    tells well, over a third.
     """
     breaks = np.flatnonzero(np.diff(frames) > 1) + 1
     return np.concatenate([_steady_run(run, fps) for run in np.split(positions, breaks)])
@@ -62,9 +62,42 @@ def _steady_run(positions: DoubleArray, fps: float) -> DoubleArray:
     depth = np.log(positions[:, 2:])
     size = min(round(_DEPTH_MEDIAN_SECONDS * fps), len(depth)) | 1
     depth = median_filter(depth, size=(size, 1), mode="nearest")
-    depth = np.exp(_fitted(depth, _DEPTH_SECONDS, fps))
+    depth = np.exp(bilateral(depth, fps, _DEPTH_SECONDS, _DEPTH_SHARE))
     rays = _fitted(positions[:, :2] / positions[:, 2:], _RAY_SECONDS, fps)
     return np.concatenate((rays * depth, depth), -1)
+
+
+def bilateral(values: DoubleArray, fps: float, seconds: float, similar: float) -> DoubleArray:
+    """Mean over time of (T, N) values, of each with those like it: what stays is still, steps stay.
+
+    Tomasi & Manduchi, "Bilateral filtering for gray and color images", ICCV 1998, with a straight
+    line in the place of a constant, so that what moves steadily is not held back at the ends.
+
+    Args:
+        values: (T, N), consecutive.
+        fps: frames per second.
+        seconds: deviation over time of the Gaussian window, which ends at twice that.
+        similar: deviation of the Gaussian of differences.
+    """
+    reach = min(round(2 * seconds * fps), len(values) - 1)
+    result = np.empty_like(values)
+    for frame in range(len(values)):
+        near = np.arange(max(0, frame - reach), min(len(values), frame + reach + 1))
+        off = (near - frame) / (seconds * fps)
+        unlike = (values[near] - values[frame]) / similar
+        weights = np.exp(-(off[:, None] ** 2 + unlike**2) / 2)
+        total, first, second = (
+            (weights * off[:, None] ** power).sum(0) for power in (0, 1, 2)
+        )
+        sums, moments = (weights * values[near]).sum(0), (weights * off[:, None] * values[near]).sum(0)
+        spread = total * second - first**2
+        level = sums / total
+        result[frame] = np.where(
+            spread > 1e-6 * total**2,
+            (second * sums - first * moments) / np.maximum(spread, 1e-12),
+            level,
+        )
+    return result
 
 
 def _fitted(values: AnyArray, seconds: float, fps: float) -> AnyArray:
