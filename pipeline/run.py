@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridpose.core import ImageArray, InputError, Person, UsageError
+from gridpose.core import AnyArray, ImageArray, InputError, UsageError
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.options import VideoOptions
@@ -34,6 +34,7 @@ from gridpose.pipeline.video.reader import (
     check_readable,
     is_image,
 )
+from gridpose.pipeline.video.stillness import WIDTH, CameraStillness, small_grey
 from gridpose.pipeline.video.writer import VideoWriter
 from gridpose.storage import file_sha256
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from gridpose.pipeline.motion.post_detection import PostDetection
     from gridpose.pipeline.video.ffmpeg import StreamInfo
     from gridpose.visualize import Layout
-    from gridpose.visualize.look import Arrangement
 
 _LIFT_BATCH = 8
 _DRAWN_AHEAD = 4
@@ -58,6 +58,7 @@ class _Detected:
     time: float
     panel: ImageArray | None
     people: list[Detection]
+    camera_still: bool
 
 
 def run_video(
@@ -131,6 +132,7 @@ def run_video(
         "detector": {"name": run.detector_name, "sha256": run.detector_sha256},
         "lifter": {"name": run.lifter_name, "sha256": run.lifter_sha256},
         "device": run.device_name,
+        "camera": run.camera,
         "options": options.to_dict(),
     }
     files = [] if output is None else [output]
@@ -201,8 +203,7 @@ def _layout_of(size: tuple[int, int], options: VideoOptions) -> Layout:
     """How frames of this width and height will be drawn."""
     from gridpose.visualize import Layout
 
-    arrangement: Arrangement = "places" if options.trajectory else options.look.arrangement
-    return Layout(size, replace(options.look, arrangement=arrangement))
+    return Layout(size, options.look)
 
 
 class _Run:
@@ -226,6 +227,8 @@ class _Run:
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
         """Sentences for the user."""
+        self.camera: dict[str, Any] = {}
+        """For the pose file: whether it stands ``still``, and (3,) ``up`` in its axes."""
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
 
@@ -255,18 +258,29 @@ class _Run:
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
                 self._lift(stages, batch)
                 batch.clear()
-            yield from self._draw(stages.finished(), panels, sink)
+            yield from self._draw(stages, panels, sink)
         if stages is not None:
             self._lift(stages, batch, at_end=True)
-            yield from self._draw(stages.finished(at_end=True), panels, sink)
-            tilt = stages.tilt_degrees
-            if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
-                self.notes.append(
-                    f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
-                    "`gravity=estimate` sets them upright"
-                )
+            yield from self._draw(stages, panels, sink, at_end=True)
+            self._remark(stages)
 
-    def _decode(self) -> Iterator[tuple[Frame, ImageArray | None]]:
+    def _remark(self, stages: PostDetection) -> None:
+        """Keep what the stages found out about the camera."""
+        tilt = stages.tilt_degrees
+        if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
+            self.notes.append(
+                f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
+                "`gravity=auto` sets them upright"
+            )
+        places = stages.places
+        self.camera = {"still": places.camera_still, "up": stages.up.round(4).tolist()}
+        if places.are_shown and not places.camera_still:
+            self.notes.append(
+                "the camera does not stand still, so people are not where they seem to be; "
+                "`trajectory=False` keeps them side by side"
+            )
+
+    def _decode(self) -> Iterator[tuple[Frame, ImageArray | None, AnyArray]]:
         frames = iter(self._frames)
         while True:
             with self._stopwatch("decode"):
@@ -274,7 +288,8 @@ class _Run:
                 if frame is None:
                     return
                 panel = None if self._layout is None else self._layout.panel(frame.image)
-            yield frame, panel
+                grey = small_grey(frame.image)
+            yield frame, panel, grey
 
     def _detect(self) -> Iterator[_Detected]:
         with ExitStack() as stack:
@@ -291,13 +306,15 @@ class _Run:
                 self._on_detector(detector)
             at_once = max(self._options.batch_size, getattr(detector, "frames_at_once", 1))
             decoded.allow(at_once)
+            camera, scale = CameraStillness(), WIDTH / self._frames.size[0]
             for batch in _batches(decoded, at_once):
                 with self._stopwatch("detect"):
                     found = detector.detect(
-                        [frame.image for frame, _ in batch], [frame.time for frame, _ in batch]
+                        [frame.image for frame, *_ in batch], [frame.time for frame, *_ in batch]
                     )
-                for (frame, panel), people in zip(batch, found, strict=True):
-                    yield _Detected(frame.time, panel, people)
+                for (frame, panel, grey), people in zip(batch, found, strict=True):
+                    still = camera.is_still(grey, [person.bbox for person in people], scale)
+                    yield _Detected(frame.time, panel, people, still)
 
     def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
@@ -319,19 +336,23 @@ class _Run:
         with self._stopwatch("lift"):
             for item in batch:
                 assert self._convention is not None
+                stages.places.saw_camera(item.camera_still)
                 stages.add(item.people, self._convention, item.time)
             stages.advance(at_end)
 
     def _draw(
         self,
-        finished: Iterator[list[Person]],
+        stages: PostDetection,
         panels: deque[tuple[float, ImageArray | None]],
         sink: Sink | None,
+        at_end: bool = False,
     ) -> Iterator[Progress]:
-        for people in finished:
+        for people in stages.finished(at_end):
             moment, panel = panels.popleft()
             self.spool.add(moment, people)
             if self._layout is not None and sink is not None and panel is not None:
+                if self.spool.frame_count == 1 and stages.places.are_shown:
+                    self._layout.arrange("places")
                 with self._stopwatch("render"):
                     image = self._layout.compose(panel, people, moment)
                 with self._stopwatch("encode"):
@@ -340,9 +361,9 @@ class _Run:
 
 
 def _batches(
-    items: Background[tuple[Frame, ImageArray | None]], size: int
-) -> Iterator[list[tuple[Frame, ImageArray | None]]]:
-    batch: list[tuple[Frame, ImageArray | None]] = []
+    items: Background[tuple[Frame, ImageArray | None, AnyArray]], size: int
+) -> Iterator[list[tuple[Frame, ImageArray | None, AnyArray]]]:
+    batch: list[tuple[Frame, ImageArray | None, AnyArray]] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:

@@ -37,8 +37,8 @@ _SPREAD_SHARE = 0.3
 """How far the mean may be off, as a share of how far the axes are from it."""
 _EXCEPTIONS = 0.005
 """Density of people who lean or lie, by that of those who are upright."""
-_PITCHES: Final[DoubleArray] = np.arange(-60.0, 60.5)[:, None]
-_ROLLS: Final[DoubleArray] = np.arange(-40.0, 40.5)
+_PITCHES: Final = np.arange(-60.0, 60.5)[:, None]
+_ROLLS: Final = np.arange(-40.0, 40.5)
 _TURN_DEGREES_PER_SECOND = 3.0
 
 _HIPS, _KNEES, _ANKLES = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from gridpose.core import DoubleArray, FloatArray
 from gridpose.pipeline.motion.floor import Floor
-from gridpose.pipeline.motion.trajectory import bilateral, hip_positions, steady_path
+from gridpose.pipeline.motion.trajectory import bilateral, hip_path
 from gridpose.pipeline.motion.world import (
     lowest_below_hip,
     rise_over_support,
@@ -114,8 +114,8 @@ class Places:
         self, poses: FloatArray, keypoints: FloatArray, frames: Sequence[int], to_world: DoubleArray
     ) -> _Path:
         seen = (poses @ to_world).astype(np.float32)
-        positions = hip_positions(seen, keypoints, self._image_size, self._fov_degrees)
-        hips = steady_path(positions, frames, self._fps) @ to_world.T
+        size, fov = self._image_size, self._fov_degrees
+        hips = hip_path(seen, keypoints, frames, size, fov, self._fps) @ to_world.T
         return _Path(
             poses, hips, *rise_over_support(hips[:, 2] - lowest_below_hip(poses), self._fps)
         )

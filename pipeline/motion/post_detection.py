@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gridpose.core import Person
+from gridpose.core import DoubleArray, Person
 from gridpose.pipeline.motion.lifting_stage import lifting_stages
 from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
@@ -70,6 +70,11 @@ class PostDetection:
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
         """People of every lifted frame that can be finished; of all that are left ``at_end``."""
         return self._timeline.finished(at_end)
+
+    @property
+    def up(self) -> DoubleArray:
+        """(3,) unit vector against gravity, camera axes."""
+        return self._timeline.gravity.up
 
     @property
     def tilt_degrees(self) -> float:

@@ -17,9 +17,9 @@ from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_le
 from gridpose.pipeline.motion.choices import GravityMode, Persons, Smoothing
 from gridpose.pipeline.motion.gravity import LEVEL_SHARES, Gravity, upright
 from gridpose.pipeline.motion.lifting_stage import Lifted
+from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.repair import filled, outliers
 from gridpose.pipeline.motion.smoothing import smooth
-from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.window import Window, stacked
 from gridpose.pipeline.motion.world import (
     CAMERA_TO_WORLD,
@@ -157,11 +157,15 @@ class Timeline:
             height = self._image_size[1]
             placed = {
                 track_id: place(
-                    world, world @ CAMERA_TO_WORLD, keypoints[track_id], height, self._fps
+                    world,
+                    (world @ CAMERA_TO_WORLD).astype(np.float32),
+                    keypoints[track_id],
+                    height,
+                    self._fps,
                 )
                 for track_id, world in poses.items()
             }
-        worlds = {}
+        worlds: dict[int, FloatArray] = {}
         for track_id, person in people.items():
             worlds[track_id] = np.full((len(person), NUM_JOINTS, 3), np.nan, np.float32)
             worlds[track_id][there[track_id]] = placed[track_id]

@@ -302,8 +302,8 @@ def test_a_camera_that_looks_down(video, lifter):
         return [body(160, size=100)]
 
     leaning = Leaning(lifter, -30)
-    level, _ = run(video, None, leaning, script)
-    assert any("`gravity=estimate` sets them upright" in warning for warning in level.warnings)
+    level, _ = run(video, None, leaning, script, gravity="level")
+    assert any("`gravity=auto` sets them upright" in warning for warning in level.warnings)
     upright, _ = run(video, None, leaning, script, gravity="estimate")
     assert upright.warnings == []
     as_it_is, _ = run(video, None, lifter, script)

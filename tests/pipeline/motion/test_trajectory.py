@@ -8,9 +8,10 @@ from poses import MOCAP, standing_pose
 from scipy.spatial.transform import Rotation
 
 from gridpose.pipeline.motion.lifting_stage import Lifted
+from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
 from gridpose.pipeline.motion.tracking import Observation
-from gridpose.pipeline.motion.trajectory import hip_positions, steady_path
+from gridpose.pipeline.motion.trajectory import hip_path, hip_positions
 
 SIZE = (1280, 720)
 FOV = 60.0
@@ -52,7 +53,17 @@ def test_useless_keypoints_give_a_place_all_the_same():
 def test_straight_paths_stay_as_they_are(gaps, fps):
     frames = np.cumsum([1 + gap for gap in gaps])
     path = np.array((1.0, 0.2, 5)) + 0.5 * np.outer(frames / fps, (1, 0, 0))
-    np.testing.assert_allclose(steady_path(path, frames.tolist(), fps), path, atol=1e-6)
+    poses = np.repeat(POSES[:1], len(frames), axis=0).astype(np.float32)
+    found = hip_path(poses, project(poses + path[:, None]), frames.tolist(), SIZE, FOV, fps)
+    np.testing.assert_allclose(found, path, atol=2e-3)
+
+
+def test_a_moment_of_nonsense_moves_nobody_sideways():
+    poses = np.repeat(POSES[:1], 60, axis=0).astype(np.float32)
+    keypoints = project(poses + (1.0, 0, 5))
+    keypoints[30:32] = keypoints[30:32, ::-1]
+    found = hip_path(poses, keypoints, list(range(60)), SIZE, FOV, FPS)
+    assert np.abs(found - (1.0, 0, 5)).max() < 0.3
 
 
 def walk(frames, noise=0.0, tilt=0.0):
@@ -90,7 +101,7 @@ def test_a_walk_walks(tilt):
     world = run(
         observations,
         pose,
-        trajectory_fov=FOV,
+        places=Places(FPS, SIZE, FOV, True),
         gravity="level" if tilt == 0 else "estimate",
     )
     np.testing.assert_allclose(world[0, 0, :2], (0, 0), atol=1e-6)
@@ -114,7 +125,7 @@ def test_without_it_hips_stay_above_the_origin():
 
 def test_people_keep_their_places_to_each_other():
     observations, pose, _ = walk(60)
-    timeline = Timeline(FPS, SIZE, trajectory_fov=FOV)
+    timeline = Timeline(FPS, SIZE, places=Places(FPS, SIZE, FOV, True))
     other = project(np.repeat(pose[None] + (2, 0, 8), 60, axis=0))
     people = []
     for frame, observation in enumerate(observations):
