@@ -24,6 +24,8 @@ MOST_BENT_DEGREES: Final = 25.0
 LEAST_POSES: Final = 10
 _MEMORY_POSES = 3000
 _MOST_PEOPLE = 30
+_BENT_WEIGHT = 0.1
+"""Of a pose that does not stand straight, by that of one that does."""
 
 # Degrees. Errors of mean axes are those of the default lifter on simulated cameras.
 _LEVEL_CAMERAS: Final = (0.0, 2.5, 1.5)
@@ -35,6 +37,8 @@ _SWAY_DEGREES = 5.0
 """How far it may be besides when it is of :data:`LEAST_POSES` only."""
 _SPREAD_SHARE = 0.3
 """How far the mean may be off, as a share of how far the axes are from it."""
+_MOST_SPREAD_DEGREES = 35.0
+"""Who gets up or somersaults tells nothing."""
 _EXCEPTIONS = 0.005
 """Density of people who lean or lie, by that of those who are upright."""
 _PITCHES: Final = np.arange(-60.0, 60.5)[:, None]
@@ -86,17 +90,19 @@ class Gravity:
 
     def add(self, track_id: int, pose: FloatArray) -> None:
         """Take in a person's camera-axes pose (17, 3)."""
-        if not stands(pose[None])[0]:
-            return
         axes = self._people.setdefault(track_id, _Axes())
         self._people.move_to_end(track_id)
-        axes.add(body_axes(pose[None])[0])
+        axes.add(body_axes(pose[None])[0], 1.0 if stands(pose[None])[0] else _BENT_WEIGHT)
         if len(self._people) > _MOST_PEOPLE:
             self._people.popitem(last=False)
 
     def estimate(self) -> DoubleArray:
         """(3,) unit vector in camera axes; level while there is too little to tell."""
-        known = [axes for axes in self._people.values() if axes.count >= LEAST_POSES]
+        known = [
+            axes
+            for axes in self._people.values()
+            if axes.count >= LEAST_POSES and axes.spread < _MOST_SPREAD_DEGREES
+        ]
         if not known:
             return LEVEL
         density = self._prior.copy()
@@ -126,14 +132,14 @@ class Gravity:
 
 @dataclass
 class _Axes:
-    """Axes of one body: their sum (3,), and how many there are; old ones fade."""
+    """Axes of one body: their weighted sum (3,), and the weights'; old ones fade."""
 
     sum: DoubleArray = field(default_factory=lambda: np.zeros(3))
     count: float = 0.0
 
-    def add(self, axis: DoubleArray) -> None:
-        self.sum = self.sum * (1 - 1 / _MEMORY_POSES) + axis
-        self.count = self.count * (1 - 1 / _MEMORY_POSES) + 1
+    def add(self, axis: DoubleArray, weight: float) -> None:
+        self.sum = self.sum * (1 - 1 / _MEMORY_POSES) + weight * axis
+        self.count = self.count * (1 - 1 / _MEMORY_POSES) + weight
 
     @property
     def mean(self) -> DoubleArray:

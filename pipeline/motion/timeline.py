@@ -154,13 +154,12 @@ class Timeline:
         if self._places is not None and self._places.are_shown:
             placed = self._places.placed_together(poses, keypoints, there, to_world, CHUNK)
         else:
-            height = self._image_size[1]
             placed = {
                 track_id: place(
                     world,
                     (world @ CAMERA_TO_WORLD).astype(np.float32),
                     keypoints[track_id],
-                    height,
+                    self._image_size[1],
                     self._fps,
                 )
                 for track_id, world in poses.items()

@@ -12,7 +12,7 @@ from scipy.signal import savgol_filter
 from gridpose.core import AnyArray, DoubleArray, FloatArray
 
 _DEPTH_MEDIAN_SECONDS = 0.5
-_DEPTH_SECONDS, _DEPTH_SHARE = 0.5, 0.06
+_DEPTH_SECONDS, _DEPTH_SHARE = 0.5, 0.25
 _LEAST_SPREAD = 1e-3
 _RAY_SECONDS = 0.3
 _NEAREST_METRES = 0.3

@@ -136,3 +136,43 @@ def test_people_keep_their_places_to_each_other():
     first, second = (person.pose_world[0, :2] for person in people[0])
     # The first one began at x = -2, 6 m away.
     np.testing.assert_allclose(second - first, (4, 2), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("still", "wanted", "shown"),
+    [(True, None, True), (False, None, False), (False, True, True), (True, False, False)],
+)
+def test_people_are_put_where_they_are_if_the_camera_stands_still(still, wanted, shown):
+    observations, pose, _ = walk(100)
+    places = Places(FPS, SIZE, FOV, wanted)
+    timeline = Timeline(FPS, SIZE, places=places)
+    people = []
+    for frame, observation in enumerate(observations):
+        places.saw_camera(still if frame < 60 else not still)  # later it does not matter any more
+        timeline.add({4: Lifted(observation, pose, pose)})
+        people += timeline.finished()
+    people += timeline.finished(at_end=True)
+    moved = max(abs(person.pose_world[0, 0]) for (person,) in people)
+    assert (moved > 2) == shown
+
+
+def test_somebody_on_a_roof_is_drawn_on_it():
+    """One on the ground, and one 3 m above it."""
+    pose = standing_pose()
+    ground, roof = (
+        np.repeat((pose + place)[None], 90, 0) for place in ((-1, 0.5, 8), (1, -2.5, 9))
+    )
+    places = Places(FPS, SIZE, FOV, True)
+    timeline = Timeline(FPS, SIZE, places=places)
+    people = []
+    for low, high in zip(project(ground), project(roof), strict=True):
+        seen = [
+            Observation(np.concatenate((k.min(0), k.max(0))), k, np.ones(17, np.float32))
+            for k in (low, high)
+        ]
+        timeline.add({row: Lifted(each, pose, pose) for row, each in enumerate(seen)})
+        people += timeline.finished()
+    people += timeline.finished(at_end=True)
+    heights = np.array([[person.pose_world[:, 2].min() for person in each] for each in people])
+    np.testing.assert_allclose(heights[:, 0], 0.08, atol=0.02)
+    np.testing.assert_allclose(heights[:, 1], 3.08, atol=0.1)
