@@ -11,7 +11,7 @@ from gridpose.pipeline.motion.world import camera_to_world
 
 def tilted(poses, pitch, roll=0.0):
     """Camera-axes poses as a camera sees them that looks down by ``-pitch`` degrees; and up."""
-    turn = Rotation.from_euler("xz", (pitch, roll), degrees=True)
+    turn = Rotation.from_euler("xz", (-pitch, roll), degrees=True)
     return (poses @ turn.as_matrix().T).astype(np.float32), turn.apply(LEVEL)
 
 
@@ -101,7 +101,7 @@ def test_the_world_turns_slowly_once_it_is_seen():
     gravity.follow(0.4)
     assert degrees(gravity.up, up) < 3.5
     before = gravity.up
-    later, _ = tilted(people(), 20)
+    later, _ = tilted(people(), 5)
     for person in range(2, 9):
         for pose in later:
             gravity.add(person, pose)

@@ -108,7 +108,7 @@ def scenes(mocap, lifter, count, people, pitches, seed):
 
 @pytest.mark.parametrize(("people", "median", "most"), [(1, 4.0, 15.0), (3, 3.0, 7.0)])
 def test_up_of_tilted_cameras(mocap, lifter, people, median, most):
-    """One in six turns cartwheels, rolls, gets up or kicks: of such a one alone nothing is known."""
+    """One in six turns cartwheels, rolls or gets up: of such a one alone nothing is known."""
     errors = []
     for scene in scenes(mocap, lifter, 30, people, lambda rng: rng.uniform(-30, 15), 5):
         _, up = scene.run()
