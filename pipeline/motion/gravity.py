@@ -16,7 +16,7 @@ from gridpose.pipeline.motion.choices import GravityMode
 LEVEL: Final[DoubleArray] = np.array((0.0, -1.0, 0.0))
 """Up in the axes of a level camera (x right, y down, z away)."""
 
-LEVEL_SHARES: Final[dict[GravityMode, float]] = {"level": 0.5, "auto": 0.5, "estimate": 0.05}
+LEVEL_SHARES: Final[dict[GravityMode, float]] = {"level": 0.05, "auto": 0.5, "estimate": 0.05}
 """How many of all cameras are taken to be level, before anybody is seen."""
 
 MOST_FLEXED_DEGREES: Final = 35.0
