@@ -61,8 +61,10 @@ class VideoOptions:
         repair: fill short gaps in the detections; for lifters of single frames also exchange left
             and right back and drop outliers.
         constant_bones: keep each person's bone lengths constant.
-        gravity: "estimate" sets people upright as they stand, for cameras that are not level.
-        trajectory: put people where they are rather than above the origin.
+        gravity: which way is up: "level", "estimate" by how people stand, or "auto", which weighs
+            one against the other.
+        trajectory: put people where they are rather than above the origin; None does so where the
+            camera stands still.
         fov: the lens's horizontal field of view in degrees, if known.
         cuts: begin anew with everybody where a shot ends.
         start: second at which to start.
@@ -139,18 +141,19 @@ class VideoOptions:
         GravityMode,
         Option(
             "Which way is up: level takes the camera to be level, estimate sets people upright by "
-            "how they stand, for cameras that are not.",
+            "how they stand, auto weighs one against the other and lets everybody keep their "
+            "balance.",
             MOTION,
         ),
-    ] = "level"
+    ] = "auto"
     trajectory: Annotated[
-        bool,
+        bool | None,
         Option(
-            "Show where people walk, in metres, rather than keep each in one place; needs a camera "
-            "that stands still.",
+            "Show people where they are, in metres, heights included, rather than each in one "
+            "place; by default if the camera stands still.",
             MOTION,
         ),
-    ] = False
+    ] = None
     fov: Annotated[
         float | None,
         Option("Horizontal field of view of the lens in degrees, if known.", LIFTER),

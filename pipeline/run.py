@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridpose.core import ImageArray, InputError, Person, UsageError
+from gridpose.core import AnyArray, ImageArray, InputError, UsageError
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.options import VideoOptions
@@ -35,6 +35,7 @@ from gridpose.pipeline.video.reader import (
     check_readable,
     is_image,
 )
+from gridpose.pipeline.video.stillness import WIDTH, CameraStillness, small_grey
 from gridpose.pipeline.video.writer import VideoWriter
 from gridpose.storage import file_sha256
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from gridpose.pipeline.motion.post_detection import PostDetection
     from gridpose.pipeline.video.ffmpeg import StreamInfo
     from gridpose.visualize import Layout
-    from gridpose.visualize.look import Arrangement
 
 _LIFT_BATCH = 8
 _DRAWN_AHEAD = 4
@@ -59,6 +59,7 @@ class _Decoded:
     shot: int
     frame: Frame
     panel: ImageArray | None
+    grey: AnyArray
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class _Detected:
     time: float
     panel: ImageArray | None
     people: list[Detection]
+    camera_still: bool
 
 
 def run_video(
@@ -142,6 +144,7 @@ def run_video(
         "detector": {"name": run.detector_name, "sha256": run.detector_sha256},
         "lifter": {"name": run.lifter_name, "sha256": run.lifter_sha256},
         "device": run.device_name,
+        "cameras": run.cameras,
         "options": options.to_dict(),
     }
     files = [] if output is None else [output]
@@ -212,8 +215,7 @@ def _layout_of(size: tuple[int, int], options: VideoOptions) -> Layout:
     """How frames of this width and height will be drawn."""
     from gridpose.visualize import Layout
 
-    arrangement: Arrangement = "places" if options.trajectory else options.look.arrangement
-    return Layout(size, replace(options.look, arrangement=arrangement))
+    return Layout(size, options.look)
 
 
 class _Run:
@@ -237,6 +239,10 @@ class _Run:
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
         """Sentences for the user."""
+        self.cameras: list[dict[str, Any]] = []
+        """What was found out about the camera of each shot."""
+        self._drawn_shot = 0
+        """For the pose file: whether it stands ``still``, and (3,) ``up`` in its axes."""
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
 
@@ -260,28 +266,45 @@ class _Run:
         # make syntax trees, which two threads at once cannot do in Python 3.11 ("AST constructor
         # recursion depth mismatch"). It then loads once the detector is at work.
         stages = None if self._models.lifter_needs_torch else self._load_post_detection()
+        shot = FIRST_SHOT
         for item in detected:
             stages = stages or self._load_post_detection()
-            if waiting and item.shot != waiting[-1].shot:
+            if item.shot != shot:
                 self._lift(stages, batch, at_end=True)
                 batch.clear()
-                yield from self._draw(stages.finished(at_end=True), waiting, sink)
-                stages = stages.anew()
+                yield from self._draw(stages, waiting, sink, at_end=True)
+                self._remark(stages)
+                stages, shot = stages.anew(), item.shot
             waiting.append(item)
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
                 self._lift(stages, batch)
                 batch.clear()
-            yield from self._draw(stages.finished(), waiting, sink)
+            yield from self._draw(stages, waiting, sink)
         if stages is not None:
             self._lift(stages, batch, at_end=True)
-            yield from self._draw(stages.finished(at_end=True), waiting, sink)
-            tilt = stages.tilt_degrees
-            if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
-                self.notes.append(
-                    f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
-                    "`gravity=estimate` sets them upright"
-                )
+            yield from self._draw(stages, waiting, sink, at_end=True)
+            self._remark(stages)
+
+    def _remark(self, stages: PostDetection) -> None:
+        """Keep what the stages found out about the camera of a shot."""
+        places, tilt = stages.places, stages.tilt_degrees
+        camera = {"still": places.camera_still, "up": stages.up.round(4).tolist()}
+        self.cameras.append(camera)
+        if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
+            self._note(
+                f"people lean by about {tilt:.0f} degrees, as if the camera were not level; "
+                "`gravity=auto` sets them upright"
+            )
+        if places.are_shown and not places.camera_still:
+            self._note(
+                "the camera does not stand still, so people are not where they seem to be; "
+                "`trajectory=False` keeps them side by side"
+            )
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def _decode(self) -> Iterator[_Decoded]:
         """Frames in runs of one shot."""
@@ -296,7 +319,8 @@ class _Run:
                 if frame is None:
                     return
                 panel = None if self._layout is None else self._layout.panel(frame.image)
-            yield _Decoded(shot, frame, panel)
+                grey = small_grey(frame.image)
+            yield _Decoded(shot, frame, panel, grey)
 
     def _detect(self) -> Iterator[_Detected]:
         with ExitStack() as stack:
@@ -314,17 +338,19 @@ class _Run:
             at_once = max(self._options.batch_size, getattr(detector, "frames_at_once", 1))
             decoded.allow(at_once)
             shot = FIRST_SHOT
+            camera, scale = CameraStillness(), WIDTH / self._frames.size[0]
             for batch in _batches(decoded, at_once):
                 if batch[0].shot != shot:
                     detector.forget()
-                    shot = batch[0].shot
+                    camera, shot = CameraStillness(), batch[0].shot
                 frames = [item.frame for item in batch]
                 with self._stopwatch("detect"):
                     found = detector.detect(
                         [frame.image for frame in frames], [frame.time for frame in frames]
                     )
                 for item, people in zip(batch, found, strict=True):
-                    yield _Detected(shot, item.frame.time, item.panel, people)
+                    still = camera.is_still(item.grey, [one.bbox for one in people], scale)
+                    yield _Detected(shot, item.frame.time, item.panel, people, still)
 
     def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
@@ -346,19 +372,25 @@ class _Run:
         with self._stopwatch("lift"):
             for item in batch:
                 assert self._convention is not None
+                stages.places.saw_camera(item.camera_still)
                 stages.add(item.people, self._convention, item.time)
             stages.advance(at_end)
 
     def _draw(
         self,
-        finished: Iterator[list[Person]],
+        stages: PostDetection,
         waiting: deque[_Detected],
         sink: Sink | None,
+        at_end: bool = False,
     ) -> Iterator[Progress]:
-        for people in finished:
+        for people in stages.finished(at_end):
             item = waiting.popleft()
             self.spool.add(item.time, people, item.shot)
             if self._layout is not None and sink is not None and item.panel is not None:
+                if item.shot != self._drawn_shot:
+                    own = self._options.look.arrangement
+                    self._layout.arrange("places" if stages.places.are_shown else own)
+                    self._drawn_shot = item.shot
                 with self._stopwatch("render"):
                     image = self._layout.compose(item.panel, people, item.time)
                 with self._stopwatch("encode"):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from gridpose.core import ImageArray, Person
-from gridpose.visualize.look import Look
+from gridpose.visualize.look import Arrangement, Look
 from gridpose.visualize.overlay import draw_people, label, text_scale
 from gridpose.visualize.palette import THEMES, Theme
 from gridpose.visualize.scene import SceneRenderer
@@ -124,6 +124,11 @@ class Layout:
             legend,
         )
         self._scenes.append((box, renderer, name))
+
+    def arrange(self, arrangement: Arrangement) -> None:
+        """Say who stands where, before anything is drawn."""
+        for _, renderer, _ in self._scenes:
+            renderer.arrange(arrangement)
 
     @property
     def shows_source(self) -> bool:

@@ -63,6 +63,10 @@ class SceneRenderer:
         self._text = text_scale(size[1])
         self._framing, self._seen_from = self._stage.framing, self.view
 
+    def arrange(self, arrangement: Arrangement) -> None:
+        """Say who stands where, before anything is drawn."""
+        self._stage = Stage(self.size[0] / self.size[1], arrangement)
+
     def draw(
         self, people: Sequence[Person], elapsed: float = 0.0, out: ImageArray | None = None
     ) -> ImageArray:

@@ -174,7 +174,9 @@ def _parameter(field: Field[Any], about: Option) -> inspect.Parameter:
     default = about.default if about.default is not None else field.default
     if get_origin(wanted) is tuple:  # any number of one type
         wanted, default = list[get_args(wanted)[0]] | None, None  # type: ignore[misc]
-    negative = "" if about.only_on or wanted is not bool else f"/--no-{name[2:]}"
+    negative = (
+        "" if about.only_on or bool not in (wanted, *get_args(wanted)) else f"/--no-{name[2:]}"
+    )
     option = typer.Option(
         name + negative,
         help=as_options(about.help),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 Smoothing = Literal["none", "one-euro", "savgol", "butterworth"]
-GravityMode = Literal["level", "estimate"]
-"""Take the camera to be level, or set people upright by how they stand."""
+GravityMode = Literal["auto", "level", "estimate"]
+"""Weigh how people stand against that most cameras are level, take the camera to be level, or go by
+how people stand."""
 Persons = Literal["all", "largest"] | int
 """Who is kept: everybody, the largest person, or the N largest at every moment."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gridpose.core import Person
+from gridpose.core import DoubleArray, Person
 from gridpose.pipeline.motion.lifting_stage import lifting_stages
+from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
 from gridpose.pipeline.motion.tracking import Tracker, observed
 
@@ -45,6 +46,8 @@ class PostDetection:
         self._repair, self._lifting = lifting_stages(
             lifter, image_size, options.fov, fps, options.repair, options.smoothing
         )
+        fov = options.fov or lifter.fov_degrees
+        self.places = Places(fps, image_size, fov, options.trajectory)
         self._timeline = Timeline(
             fps,
             image_size,
@@ -53,7 +56,7 @@ class PostDetection:
             options.repair and not lifter.sees_time,
             options.constant_bones,
             options.gravity,
-            (options.fov or lifter.fov_degrees) if options.trajectory else None,
+            self.places,
             first_track,
         )
 
@@ -77,6 +80,11 @@ class PostDetection:
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
         """People of every lifted frame that can be finished; of all that are left ``at_end``."""
         return self._timeline.finished(at_end)
+
+    @property
+    def up(self) -> DoubleArray:
+        """(3,) unit vector against gravity, camera axes."""
+        return self._timeline.gravity.up
 
     @property
     def tilt_degrees(self) -> float:

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridpose.core import BoolArray, DoubleArray, FloatArray, Person
+from gridpose.core import NUM_JOINTS, BoolArray, DoubleArray, FloatArray, Person
+from gridpose.pipeline.motion.balance import balanced
 from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_lengths
 from gridpose.pipeline.motion.choices import GravityMode, Persons, Smoothing
 from gridpose.pipeline.motion.contacts import foot_contacts
-from gridpose.pipeline.motion.gravity import Gravity, upright
+from gridpose.pipeline.motion.gravity import LEVEL_SHARES, Gravity, upright
 from gridpose.pipeline.motion.lifting_stage import Lifted
+from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.repair import filled, outliers
 from gridpose.pipeline.motion.smoothing import smooth
-from gridpose.pipeline.motion.trajectory import hip_positions, steady_path
 from gridpose.pipeline.motion.window import Window, stacked
-from gridpose.pipeline.motion.world import FLIGHT_SECONDS, camera_to_world, place
+from gridpose.pipeline.motion.world import (
+    CAMERA_TO_WORLD,
+    FLIGHT_SECONDS,
+    place,
+)
 
 MIN_OBSERVATIONS = 5
 """Who is seen in fewer frames than this before being lost again is taken for a false detection."""
@@ -81,9 +86,8 @@ class Timeline:
         repair: replace poses that are for a moment quite different from before and after.
         constant_bones: give each person's bones the median lengths of when they are first seen.
         gravity: whether up is where a level camera has it, or as people stand.
-        trajectory_fov: put people where they are, in metres from where the first one is seen
-            first, as a lens of this horizontal field of view shows them; None keeps every hip
-            above the origin.
+        places: put people where they are, in metres from where the first one is seen first, if it
+            says so; else every hip stays above the origin.
         first_track: number of the first person.
     """
 
@@ -95,16 +99,15 @@ class Timeline:
         persons: Persons = "all",
         repair: bool = True,
         constant_bones: bool = False,
-        gravity: GravityMode = "level",
-        trajectory_fov: float | None = None,
+        gravity: GravityMode = "auto",
+        places: Places | None = None,
         first_track: int = 1,
     ) -> None:
         self._fps, self._image_size = fps, image_size
         self._smoothing, self._persons = smoothing, persons
         self._repair, self._constant_bones = repair, constant_bones
-        self._gravity_mode, self._trajectory_fov = gravity, trajectory_fov
-        self.gravity = Gravity()
-        self._origin: DoubleArray | None = None
+        self._gravity_mode, self._places = gravity, places
+        self.gravity = Gravity(LEVEL_SHARES[gravity])
         self.look_ahead = max(2, min(MAX_LOOK_AHEAD, round(1.1 * FLIGHT_SECONDS * fps)))
         self._window: Window[Lifted] = Window(self.look_ahead, self.look_ahead, CHUNK)
         self._known: dict[int, _Known] = {}
@@ -119,8 +122,8 @@ class Timeline:
 
     def add(self, people: Mapping[int, Lifted]) -> None:
         """Take in the next frame: people by track id."""
-        if people:
-            self.gravity.add(np.stack([person.steady for person in people.values()]))
+        for track_id, person in people.items():
+            self.gravity.add(track_id, person.steady)
         self._window.add(people)
 
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
@@ -130,50 +133,70 @@ class Timeline:
             possible = max(1, self._window.known // 2) if at_end else MIN_OBSERVATIONS
             worlds = self._worlds(min(MIN_OBSERVATIONS, possible))
             contacts = {
-                track_id: foot_contacts(world, self._fps, self._trajectory_fov is not None)
+                track_id: foot_contacts(world, self._fps, self._travels)
                 for track_id, world in worlds.items()
             }
             for frame in due:
                 yield self._people(frame, worlds, contacts)
 
+    @property
+    def _travels(self) -> bool:
+        """Whether world poses say where people are."""
+        return self._places is not None and self._places.are_shown
+
     def _worlds(self, needed: int) -> dict[int, FloatArray]:
         """World poses (T, 17, 3) in the whole window of who was seen often enough; else NaN."""
-        if self._gravity_mode == "estimate":
+        if self._gravity_mode != "level":
             self.gravity.follow(CHUNK / self._fps)
         people = self._window.people()
         self._known = {track_id: self._known.get(track_id, _Known()) for track_id in people}
         sure = {track_id: credible(person, needed) for track_id, person in people.items()}
-        return {
-            track_id: self._world(person, self._known[track_id])
-            for track_id, person in sure.items()
-            if any(person)
-        }
+        return self._set_into_world({t: person for t, person in sure.items() if any(person)})
 
-    def _world(self, person: Sequence[Lifted | None], known: _Known) -> FloatArray:
-        """World poses of a person in the window; NaN where unseen."""
-        present = [index for index, lifted in enumerate(person) if lifted is not None]
+    def _set_into_world(
+        self, people: Mapping[int, Sequence[Lifted | None]]
+    ) -> dict[int, FloatArray]:
+        """World poses (T, 17, 3) of people in the window; NaN where unseen."""
+        to_world = CAMERA_TO_WORLD @ upright(self.gravity.up)
+        there = {
+            track_id: [index for index, lifted in enumerate(person) if lifted is not None]
+            for track_id, person in people.items()
+        }
+        poses, keypoints = {}, {}
+        for track_id, person in people.items():
+            camera = self._steadied(person, self._known[track_id])[there[track_id]]
+            poses[track_id] = np.asarray(camera @ to_world.T, np.float32)
+            if self._gravity_mode == "auto":
+                poses[track_id] = balanced(poses[track_id], self._fps)
+            keypoints[track_id] = np.stack([each.observation.keypoints for each in person if each])
+        if self._places is not None and self._travels:
+            placed = self._places.placed_together(poses, keypoints, there, to_world, CHUNK)
+        else:
+            placed = {
+                track_id: place(
+                    world,
+                    (world @ CAMERA_TO_WORLD).astype(np.float32),
+                    keypoints[track_id],
+                    self._image_size[1],
+                    self._fps,
+                )
+                for track_id, world in poses.items()
+            }
+        worlds: dict[int, FloatArray] = {}
+        for track_id, person in people.items():
+            worlds[track_id] = np.full((len(person), NUM_JOINTS, 3), np.nan, np.float32)
+            worlds[track_id][there[track_id]] = placed[track_id]
+        return worlds
+
+    def _steadied(self, person: Sequence[Lifted | None], known: _Known) -> FloatArray:
+        """Camera-axes poses (T, 17, 3) of a person in the window; NaN where unseen."""
         camera = stacked([None if lifted is None else lifted.steady for lifted in person])
-        keypoints = np.stack([lifted.observation.keypoints for lifted in person if lifted])
         poses = steadied(camera, self._fps, self._smoothing, self._repair)
-        if self._constant_bones:
-            if known.lengths is None:
-                known.lengths = bone_lengths(poses)
-            poses = with_constant_lengths(poses, known.lengths).astype(np.float32)
-        poses = poses[present]
-        turn = upright(self.gravity.up)
-        placed = place(
-            camera_to_world(poses @ turn.T), poses, keypoints, self._image_size[1], self._fps
-        )
-        if self._trajectory_fov is not None:
-            positions = hip_positions(poses, keypoints, self._image_size, self._trajectory_fov)
-            path = steady_path(positions, present, self._fps)
-            if self._origin is None:
-                self._origin = path[0]
-            moved = camera_to_world((path - self._origin) @ turn.T)
-            placed[..., :2] += moved[:, None, :2].astype(np.float32)
-        world = np.full_like(camera, np.nan)
-        world[present] = placed
-        return world
+        if not self._constant_bones:
+            return poses
+        if known.lengths is None:
+            known.lengths = bone_lengths(poses)
+        return with_constant_lengths(poses, known.lengths).astype(np.float32)
 
     def _people(
         self, frame: int, worlds: Mapping[int, FloatArray], contacts: Mapping[int, BoolArray]

@@ -67,18 +67,42 @@ def place(
         image_height: px.
         fps: frames per second.
     """
-    drop = -(poses_world[..., 2] - CLEARANCE).min(1)  # from the hip down to the lowest point
+    drop = lowest_below_hip(poses_world)
     scale = _steady(pixels_per_metre(keypoints, poses_camera), _SCALE_SECONDS, fps)
     hip_px = keypoints[:, (1, 4), 1].mean(1)
     # Measured from the middle of the image, an error of scale matters least.
-    lowest = _median((image_height / 2 - hip_px) / scale - drop, 0.1, fps)
-    rise = lowest - support(lowest, max(2, round(FLIGHT_SECONDS * fps)))
+    _, rise = rise_over_support((image_height / 2 - hip_px) / scale - drop, fps)
+    placed = poses_world.copy()
+    placed[..., 2] += steady(drop + rise, fps)[:, None].astype(np.float32)
+    return placed
+
+
+def lowest_below_hip(poses_world: NDArray[_Real]) -> DoubleArray:
+    """How far the floor would be below the hips of poses (T, 17, 3) that rest on it: (T,) m."""
+    return np.asarray(-(poses_world[..., 2] - CLEARANCE).min(1))
+
+
+def rise_over_support(lowest: DoubleArray, fps: float) -> tuple[DoubleArray, DoubleArray]:
+    """What carries a body, and how far above that it is.
+
+    Args:
+        lowest: (T,) m, height of its lowest point in consecutive frames.
+        fps: frames per second.
+
+    Returns:
+        (T,) m height of :func:`support`, and (T,) m above it, 0 but in jumps.
+    """
+    lowest = _median(lowest, 0.1, fps)
+    carried = support(lowest, max(2, round(FLIGHT_SECONDS * fps)))
+    rise = lowest - carried
     rise = np.minimum(rise, flight_limit(rise <= _RISE_NOISE, fps))
     # Errors of a few centimetres are no jump; from there on fade in to the full height.
-    rise *= np.clip(rise / _RISE_NOISE - 1, 0, 1)
-    placed = poses_world.copy()
-    placed[..., 2] += _steady(drop + rise, _HEIGHT_SECONDS, fps)[:, None].astype(np.float32)
-    return placed
+    return carried, rise * np.clip(rise / _RISE_NOISE - 1, 0, 1)
+
+
+def steady(heights: DoubleArray, fps: float) -> DoubleArray:
+    """Heights (T,) of a hip over the floor, without trembling."""
+    return _steady(heights, _HEIGHT_SECONDS, fps)
 
 
 def support(heights: DoubleArray, window: int) -> DoubleArray:

@@ -181,7 +181,8 @@ def test_simulated_walks_of_real_people(shared, lifter, travels):
     print(
         f"\n{len(slid)} walks: {agreed / claimed:.1%} of contacts right, "
         f"{agreed / standing:.1%} found; they slide at most {1000 * worst:.1f} mm; "
-        f"pelvis {1000 * before:.2f} -> {1000 * after:.2f} mm/frame²; length {np.median(walked):.2f}"
+        f"pelvis {1000 * before:.2f} -> {1000 * after:.2f} mm/frame²; length "
+        f"{np.median(walked):.2f}"
     )
     assert len(slid) >= 15
     assert agreed > (0.9 if travels else 0.8) * claimed

@@ -8,9 +8,10 @@ from poses import MOCAP, standing_pose
 from scipy.spatial.transform import Rotation
 
 from gridpose.pipeline.motion.lifting_stage import Lifted
+from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
 from gridpose.pipeline.motion.tracking import Observation
-from gridpose.pipeline.motion.trajectory import hip_positions, steady_path
+from gridpose.pipeline.motion.trajectory import hip_path, hip_positions
 
 SIZE = (1280, 720)
 FOV = 60.0
@@ -52,7 +53,17 @@ def test_useless_keypoints_give_a_place_all_the_same():
 def test_straight_paths_stay_as_they_are(gaps, fps):
     frames = np.cumsum([1 + gap for gap in gaps])
     path = np.array((1.0, 0.2, 5)) + 0.5 * np.outer(frames / fps, (1, 0, 0))
-    np.testing.assert_allclose(steady_path(path, frames.tolist(), fps), path, atol=1e-6)
+    poses = np.repeat(POSES[:1], len(frames), axis=0).astype(np.float32)
+    found = hip_path(poses, project(poses + path[:, None]), frames.tolist(), SIZE, FOV, fps)
+    np.testing.assert_allclose(found, path, atol=2e-3)
+
+
+def test_a_moment_of_nonsense_moves_nobody_sideways():
+    poses = np.repeat(POSES[:1], 60, axis=0).astype(np.float32)
+    keypoints = project(poses + (1.0, 0, 5))
+    keypoints[30:32] = keypoints[30:32, ::-1]
+    found = hip_path(poses, keypoints, list(range(60)), SIZE, FOV, FPS)
+    assert np.abs(found - (1.0, 0, 5)).max() < 0.3
 
 
 def walk(frames, noise=0.0, tilt=0.0):
@@ -90,7 +101,7 @@ def test_a_walk_walks(tilt):
     world = run(
         observations,
         pose,
-        trajectory_fov=FOV,
+        places=Places(FPS, SIZE, FOV, True),
         gravity="level" if tilt == 0 else "estimate",
     )
     np.testing.assert_allclose(world[0, 0, :2], (0, 0), atol=1e-6)
@@ -114,7 +125,7 @@ def test_without_it_hips_stay_above_the_origin():
 
 def test_people_keep_their_places_to_each_other():
     observations, pose, _ = walk(60)
-    timeline = Timeline(FPS, SIZE, trajectory_fov=FOV)
+    timeline = Timeline(FPS, SIZE, places=Places(FPS, SIZE, FOV, True))
     other = project(np.repeat(pose[None] + (2, 0, 8), 60, axis=0))
     people = []
     for frame, observation in enumerate(observations):
@@ -125,3 +136,43 @@ def test_people_keep_their_places_to_each_other():
     first, second = (person.pose_world[0, :2] for person in people[0])
     # The first one began at x = -2, 6 m away.
     np.testing.assert_allclose(second - first, (4, 2), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("still", "wanted", "shown"),
+    [(True, None, True), (False, None, False), (False, True, True), (True, False, False)],
+)
+def test_people_are_put_where_they_are_if_the_camera_stands_still(still, wanted, shown):
+    observations, pose, _ = walk(100)
+    places = Places(FPS, SIZE, FOV, wanted)
+    timeline = Timeline(FPS, SIZE, places=places)
+    people = []
+    for frame, observation in enumerate(observations):
+        places.saw_camera(still if frame < 60 else not still)  # later it does not matter any more
+        timeline.add({4: Lifted(observation, pose, pose)})
+        people += timeline.finished()
+    people += timeline.finished(at_end=True)
+    moved = max(abs(person.pose_world[0, 0]) for (person,) in people)
+    assert (moved > 2) == shown
+
+
+def test_somebody_on_a_roof_is_drawn_on_it():
+    """One on the ground, and one 3 m above it."""
+    pose = standing_pose()
+    ground, roof = (
+        np.repeat((pose + place)[None], 90, 0) for place in ((-1, 0.5, 8), (1, -2.5, 9))
+    )
+    places = Places(FPS, SIZE, FOV, True)
+    timeline = Timeline(FPS, SIZE, places=places)
+    people = []
+    for low, high in zip(project(ground), project(roof), strict=True):
+        seen = [
+            Observation(np.concatenate((k.min(0), k.max(0))), k, np.ones(17, np.float32))
+            for k in (low, high)
+        ]
+        timeline.add({row: Lifted(each, pose, pose) for row, each in enumerate(seen)})
+        people += timeline.finished()
+    people += timeline.finished(at_end=True)
+    heights = np.array([[person.pose_world[:, 2].min() for person in each] for each in people])
+    np.testing.assert_allclose(heights[:, 0], 0.08, atol=0.02)
+    np.testing.assert_allclose(heights[:, 1], 3.08, atol=0.1)
