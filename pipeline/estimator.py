@@ -19,7 +19,7 @@ from gridpose.core import (
     UsageError,
 )
 from gridpose.pipeline.models import Models
-from gridpose.pipeline.motion.lifting_stage import LEAST_CONFIDENCE
+from gridpose.pipeline.motion.lifting_stage import rated
 from gridpose.pipeline.motion.tracking import Observation, Tracker, observed
 from gridpose.pipeline.motion.world import CLEARANCE, camera_to_world
 from gridpose.pipeline.options import VideoOptions
@@ -128,7 +128,7 @@ class PoseEstimator:
         for row, observation in enumerate(recent):
             if observation is not None:
                 keypoints[row] = observation.keypoints
-                confidence[row] = np.clip(observation.confidence, LEAST_CONFIDENCE, 1)
+                confidence[row] = rated(observation)
         lift = self._models.lifter.lift_sequence
         pose = lift(keypoints, size, confidence, self._fps, self._fov)[-1]
         world = camera_to_world(pose)

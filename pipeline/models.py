@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Models:
         self._opened = ExitStack()
         self._detector: Detector | None = None
         self._lifter: Lifter | ConvertedLifter | None = None
+        self._judge: Lifter | ConvertedLifter | None = None
 
     @property
     def detector(self) -> Detector:
@@ -70,6 +72,18 @@ class Models:
             chosen = self._options.lifter
             self._lifter = self._load_lifter(chosen) if isinstance(chosen, (str, Path)) else chosen
         return self._lifter
+
+    @property
+    def judge(self) -> Lifter | ConvertedLifter:
+        """The default lifter: tells sides apart for one of single frames.
+
+        Raises:
+            MissingError: no such device.
+        """
+        if self._judge is None:
+            with_default = replace(self._options, lifter=SHIPPED_LIFTERS[0])
+            self._judge = Models(with_default).lifter
+        return self._judge
 
     @property
     def lifter_needs_torch(self) -> bool:

@@ -361,7 +361,9 @@ class _Run:
             self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
             self.device_name = str(lifter.device)
             fps = float(self._frames.fps)
-            stages = PostDetection(lifter, self._frames.size, fps, self._options)
+            needs_judge = self._options.repair and not lifter.sees_time
+            judge = self._models.judge if needs_judge else None
+            stages = PostDetection(lifter, self._frames.size, fps, self._options, judge)
         give_way()
         return stages
 

@@ -43,7 +43,7 @@ from gridpose.lifting.temporal_benchmark import (
     read_sequences,
 )
 from gridpose.pipeline.motion.choices import Smoothing
-from gridpose.pipeline.motion.lifting_stage import lifting_stages
+from gridpose.pipeline.motion.lifting_chain import LiftingChain
 from gridpose.pipeline.motion.timeline import steadied
 from gridpose.pipeline.motion.tracking import Observation
 from gridpose.visualize.bones import line_colour
@@ -98,22 +98,22 @@ def describe(result: BenchmarkResult) -> str:
 
 def as_in_video(lifter: Lifter, repair: bool, smoothing: Smoothing) -> LiftSequence:
     """Keypoints to poses through the stages of ``gridpose video``, frame by frame."""
+    default = load_lifter()
 
     def lift(
         keypoints: FloatArray, image_size: AnyArray, confidence: FloatArray, fps: float
     ) -> FloatArray:
         width, height = (int(side) for side in image_size)
-        stage, lifting = lifting_stages(lifter, (width, height), None, fps, repair, smoothing)
+        judge = None if lifter.sees_time else default
+        chain = LiftingChain(lifter, judge, (width, height), None, fps, repair, smoothing)
         poses: list[FloatArray] = []
 
         def take(at_end: bool) -> None:
-            for people in stage.finished(at_end):
-                lifting.add(people)
-            poses.extend(people[1].steady for people in lifting.finished(at_end))
+            poses.extend(people[1].steady for people in chain.finished(at_end))
 
         for points, sure in zip(keypoints, confidence, strict=True):
             box = np.concatenate((points.min(0), points.max(0)))
-            stage.add({1: Observation(box, points, sure)})
+            chain.add({1: Observation(box, points, sure)})
             take(at_end=False)
         take(at_end=True)
         return steadied(np.stack(poses), fps, smoothing, repair and not lifter.sees_time)

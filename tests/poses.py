@@ -7,6 +7,11 @@ import numpy as np
 from gridpose.core import JOINT_NAMES, PoseTracks
 
 FPS = 30000 / 1001
+SPEED, STEP_SECONDS, THIGH, SHIN = 1.2, 0.5, 0.44, 0.44
+HIPS, KNEES, ANKLES = (
+    [JOINT_NAMES.index(f"{side}_{joint}") for side in ("right", "left")]
+    for joint in ("hip", "knee", "ankle")
+)
 MOCAP = np.load(Path(__file__).parent / "data" / "mocap_small.npz")["positions"]
 
 
@@ -69,3 +74,33 @@ def standing_pose():
         side = 0.15 if name.startswith("left") else -0.15 if name.startswith("right") else 0.0
         pose[index] = (side, -heights[name], 0.0)
     return pose
+
+
+def walk(seconds=4.0, travels=True):
+    """Somebody walks along x: poses (T, 17, 3) m, z up, and contacts (T, 2)."""
+    pose = standing_pose()[:, (2, 0, 1)] * (1, -1, -1)  # faces +x; their left is at +y
+    time = np.arange(round(seconds * FPS)) / FPS
+    poses = np.tile(pose.astype(np.float64), (len(time), 1, 1))
+    poses[..., 0] += SPEED * time[:, None]
+    poses[..., 2] += 0.88
+    contacts = np.zeros((len(time), 2), bool)
+    for foot in range(2):
+        phase = (time / STEP_SECONDS + foot) / 2 % 1  # the first half stands
+        contacts[:, foot] = phase < 0.5
+        step = np.floor((time / STEP_SECONDS + foot) / 2) * 2 - foot
+        swing = np.clip(2 * phase - 1, 0, 1)
+        ease = swing - np.sin(2 * np.pi * swing) / (2 * np.pi)
+        at = SPEED * STEP_SECONDS * (step + 0.5 + 2 * ease)
+        height = 0.08 + 0.12 * np.sin(np.pi * swing) ** 2
+        ankle = np.stack((at, np.full_like(at, pose[ANKLES[foot], 1]), height), -1)
+        hip = poses[:, HIPS[foot]]
+        reach = np.linalg.norm(ankle - hip, axis=-1, keepdims=True)
+        assert reach.max() < THIGH + SHIN
+        along = (THIGH**2 - SHIN**2 + reach**2) / (2 * reach)
+        down = (ankle - hip) / reach
+        forwards = np.cross((0.0, 1, 0), down) * (-1, -1, -1)
+        poses[:, KNEES[foot]] = hip + along * down + np.sqrt(THIGH**2 - along**2) * forwards
+        poses[:, ANKLES[foot]] = ankle
+    if not travels:
+        poses[..., :2] -= poses[:, :1, :2]
+    return poses, contacts

@@ -124,6 +124,7 @@ def write(file, poses, present):
         {
             "fps": 20.0,
             "frame_time": np.arange(len(poses)) / 20,
+            "shot": np.ones(len(poses)),
             "image_size": (640, 480),
             "track_id": np.array([7]),
             "present": present[None],
@@ -133,6 +134,7 @@ def write(file, poses, present):
             "poses_3d": np.where(there, poses, np.nan)[None],
             "poses_world": np.zeros((*lead, 17, 3)),
             "repaired": np.zeros((*lead, 17)),
+            "contacts": np.zeros((*lead, 2)),
             "meta": {},
         },
     )

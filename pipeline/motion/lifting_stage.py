@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridpose.core import NUM_JOINTS, FloatArray, Repair
-from gridpose.pipeline.motion.choices import Smoothing
-from gridpose.pipeline.motion.repair import KeypointRepair
 from gridpose.pipeline.motion.tracking import Observation
 from gridpose.pipeline.motion.window import Window
 
@@ -27,6 +25,12 @@ FORGOTTEN_SECONDS = 1.0
 """Who is missing for longer is lifted as somebody new."""
 LEAST_CONFIDENCE = 1e-3
 """Of a joint that was found; 0 would mean that it was not."""
+
+
+def rated(person: Observation) -> FloatArray:
+    """Confidence (17,) for a lifter, where 0 is unseen: as the detector says, if it saw any."""
+    known = (person.confidence > 0) | ~(person.confidence > 0).any()
+    return np.where(known, np.clip(person.confidence, LEAST_CONFIDENCE, 1), np.float32(0))
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class OverTime:
 
         if person is None:
             return np.zeros((1, NUM_JOINTS, 2), np.float32), np.zeros((1, NUM_JOINTS), np.float32)
-        confidence = np.clip(person.confidence, LEAST_CONFIDENCE, 1)
+        confidence = rated(person)
         # What was put in is not there: the lifter fills gaps better.
         confidence = np.where(person.repaired & Repair.FILLED, np.float32(0), confidence)
         flat = flat_image(person.keypoints, self._image_size, self._fov_degrees)
@@ -172,32 +176,3 @@ class OverTime:
             if waiting is not None:
                 waiting.pose = pose
             sequence.next += 1
-
-
-def lifting_stages(
-    lifter: Lifter | ConvertedLifter,
-    image_size: tuple[int, int],
-    fov_degrees: float | None,
-    fps: float,
-    repair: bool,
-    smoothing: Smoothing,
-) -> tuple[KeypointRepair, FrameByFrame | OverTime]:
-    """What repairs keypoints as suits a lifter, and what lifts them.
-
-    Args:
-        lifter: what lifts.
-        image_size: width, height px.
-        fov_degrees: the lens's horizontal field of view, if known.
-        fps: rate of the frames.
-        repair: repair what the detector gets wrong.
-        smoothing: of keypoints.
-    """
-    from gridpose.lifting.converted import ConvertedLifter
-
-    if isinstance(lifter, ConvertedLifter) or lifter.sees_time:
-        # Such a lifter tells exchanged sides, outliers and noise from movement by itself, better
-        # than what repairs keypoints for lifters of single frames.
-        gaps = KeypointRepair(fps, "gaps" if repair else "nothing", "none")
-        return gaps, OverTime(lifter, image_size, fov_degrees, fps)
-    everything = KeypointRepair(fps, "all" if repair else "nothing", smoothing)
-    return everything, FrameByFrame(lifter, image_size, fov_degrees)

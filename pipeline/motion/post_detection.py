@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gridpose.core import DoubleArray, Person
-from gridpose.pipeline.motion.lifting_stage import lifting_stages
+from gridpose.pipeline.motion.lifting_chain import LiftingChain
 from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
 from gridpose.pipeline.motion.tracking import Tracker, observed
@@ -30,6 +30,7 @@ class PostDetection:
         image_size: width, height px.
         fps: rate of the frames.
         options: of the run.
+        judge: see :class:`LiftingChain`.
         first_track: number of the first person.
     """
 
@@ -39,12 +40,14 @@ class PostDetection:
         image_size: tuple[int, int],
         fps: float,
         options: VideoOptions,
+        judge: Lifter | ConvertedLifter | None = None,
         first_track: int = 1,
     ) -> None:
-        self._lifter, self._image_size, self._fps, self._options = lifter, image_size, fps, options
+        self._lifter, self._judge, self._image_size = lifter, judge, image_size
+        self._fps, self._options = fps, options
         self._tracker = Tracker(image_size)
-        self._repair, self._lifting = lifting_stages(
-            lifter, image_size, options.fov, fps, options.repair, options.smoothing
+        self._lifting = LiftingChain(
+            lifter, judge, image_size, options.fov, fps, options.repair, options.smoothing
         )
         fov = options.fov or lifter.fov_degrees
         self.places = Places(fps, image_size, fov, options.trajectory)
@@ -62,18 +65,17 @@ class PostDetection:
 
     def anew(self) -> PostDetection:
         """For the next shot: nothing is remembered but which numbers people have had."""
+        next_track = self._timeline.next_track
         return PostDetection(
-            self._lifter, self._image_size, self._fps, self._options, self._timeline.next_track
+            self._lifter, self._image_size, self._fps, self._options, self._judge, next_track
         )
 
     def add(self, people: Sequence[Detection], convention: Convention, time: float) -> None:
         """Take in the next frame: detections with keypoints of the convention."""
-        self._repair.add(self._tracker.update(observed(people, convention), time))
+        self._lifting.add(self._tracker.update(observed(people, convention), time))
 
     def advance(self, at_end: bool = False) -> None:
         """Lift the frames that are due; all that are left ``at_end``."""
-        for people in self._repair.finished(at_end):
-            self._lifting.add(people)
         for lifted in self._lifting.finished(at_end):
             self._timeline.add(lifted)
 

@@ -1,14 +1,14 @@
 """Repairing people's 2D keypoints over time, before they are lifted.
 
-Detectors exchange left and right for some frames, put a joint somewhere else for a moment, and miss
-people now and then. What is repaired is marked, joint by joint: see :class:`gridpose.core.Repair`.
+Detectors put a joint somewhere else for a moment, and miss people now and then. What is repaired is
+marked, joint by joint: see :class:`gridpose.core.Repair`. Exchanged sides: :mod:`.sides`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
@@ -17,7 +17,6 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import median_filter
 
 from gridpose.core import (
-    MIRRORED,
     NUM_JOINTS,
     AnyArray,
     BoolArray,
@@ -32,8 +31,6 @@ from gridpose.pipeline.motion.window import Window, stacked
 
 What = Literal["nothing", "gaps", "all"]
 
-LEGS: Final = (1, 2, 3, 4, 5, 6)
-ARMS: Final = (11, 12, 13, 14, 15, 16)
 LONGEST_GAP_SECONDS: Final = 0.35
 LOOK_AHEAD_SECONDS: Final = 0.5
 """Longer than the longest gap, so that both of its ends are known."""
@@ -50,14 +47,6 @@ _LEAST_OUTLIER = 0.04
 """Closer to the median than this share of the person's size nothing is an outlier."""
 _MAD_TO_SIGMA = 1.4826
 
-# Costs as shares of the person's size.
-_EXCHANGE_COST = 0.02
-"""Of exchanged limbs in one frame: the detector is right unless movement says otherwise."""
-_TWIST_COST = 0.05
-_LARGEST_STEP = 0.3
-_PREDICTION_SECONDS = 0.12
-"""Over longer gaps than this nothing is predicted."""
-
 
 def person_size(keypoints: AnyArray) -> float:
     """Median diagonal, px, of the boxes around (T, 17, 2) keypoints; NaN frames are left out."""
@@ -65,77 +54,6 @@ def person_size(keypoints: AnyArray) -> float:
     if not len(seen):
         return 1.0
     return max(1.0, float(np.median(np.linalg.norm(np.ptp(seen, axis=1), axis=-1))))
-
-
-def side_exchanges(keypoints: AnyArray, fps: float, decided: BoolArray | None = None) -> BoolArray:
-    """In which frames the detector exchanged left and right: ``(T, 2)`` for legs and arms.
-
-    The sequence of exchanges under which the limbs accelerate least (Viterbi, 1967, over pairs of
-    consecutive frames), at a cost for each exchange and for trunks twisted by more than a right
-    angle. Acceleration, since limbs that cross in the picture keep their velocity.
-
-    Args:
-        keypoints: (T, 17, 2) px; NaN where the person is not seen.
-        fps: frames per second.
-        decided: (N, 2) what was found for the first N frames; it is kept.
-    """
-    exchanged = np.zeros((len(keypoints), 2), bool)
-    seen = np.flatnonzero(np.isfinite(keypoints).all((1, 2)))
-    if len(seen) < 2:
-        return exchanged
-    points = keypoints[seen] / person_size(keypoints)
-    ways = np.stack([exchanged_back(points, np.tile(way, (len(seen), 1))) for way in _WAYS], 1)
-    own = _own_costs(ways)
-    if decided is not None:
-        known = np.flatnonzero(seen < len(decided))
-        wanted = (decided[seen[known], None] == _WAYS).all(-1)
-        own[known] = np.where(wanted, own[known], np.inf)
-    # cost[a, b]: of the best sequence that ends with ways a, b.
-    cost = np.tile(own[0], (len(_WAYS), 1))
-    back = np.zeros((len(seen), len(_WAYS), len(_WAYS)), np.int64)
-    for index in range(1, len(seen)):
-        total = cost[:, :, None] + _accelerations(ways, seen, index, fps)
-        back[index] = total.argmin(0)
-        cost = total.min(0) + own[index]
-    path = list(np.unravel_index(cost.argmin(), cost.shape))
-    for index in range(len(seen) - 1, 1, -1):
-        path.insert(0, back[index, path[0], path[1]])
-    exchanged[seen] = _WAYS[path]
-    return exchanged
-
-
-_WAYS: Final = np.array(((False, False), (True, False), (False, True), (True, True)))
-"""Of exchanging (legs, arms)."""
-_LIMBS: Final = (*LEGS, *ARMS)
-
-
-def _own_costs(ways: AnyArray) -> DoubleArray:
-    """(T, 4) what each way of (T, 4, 17, 2) costs by itself."""
-    hips = ways[:, :, 1] - ways[:, :, 4]
-    shoulders = ways[:, :, 14] - ways[:, :, 11]
-    # Only where both lines are seen from the front or the back: then it is the smaller of them.
-    clear = np.minimum(np.linalg.norm(hips, axis=-1), np.linalg.norm(shoulders, axis=-1))
-    twisted = (hips * shoulders).sum(-1) < 0
-    return np.asarray(
-        _EXCHANGE_COST * _WAYS.sum(1) + _TWIST_COST * twisted * np.minimum(10 * clear, 1)
-    )
-
-
-def _accelerations(ways: AnyArray, frames: AnyArray, index: int, fps: float) -> DoubleArray:
-    """(4, 4, 4) how far the limbs are from where two frames before have them.
-
-    From where one frame before has them if the other is too long ago, or none; 0 if both are.
-    """
-    longest = _PREDICTION_SECONDS * fps + 1
-    elapsed = frames[index] - frames[index - 1]
-    if elapsed > longest:
-        return np.zeros((len(_WAYS),) * 3)
-    last, this = (ways[k][:, _LIMBS] for k in (index - 1, index))
-    moved = np.zeros((len(_WAYS), *last.shape))
-    if index > 1 and (before := frames[index - 1] - frames[index - 2]) <= longest:
-        moved = elapsed / before * (last - ways[index - 2][:, None, _LIMBS])
-    offsets = np.linalg.norm(this - (last + moved)[:, :, None], axis=-1)
-    return np.asarray(np.minimum(offsets, _LARGEST_STEP).sum(-1))
 
 
 def outliers(points: AnyArray, fps: float, size: float) -> BoolArray:
@@ -185,48 +103,23 @@ def filled(points: AnyArray, fps: float) -> tuple[DoubleArray, BoolArray]:
     return result, marks
 
 
-def exchanged_back(values: AnyArray, exchanges: BoolArray) -> AnyArray:
-    """What (T, 17, ...) is where sides are exchanged in the frames of (T, 2), legs and arms."""
-    result = values.copy()
-    for column, joints in enumerate((LEGS, ARMS)):
-        rows = np.flatnonzero(exchanges[:, column])[:, None]
-        result[rows, joints] = values[rows, [MIRRORED[joint] for joint in joints]]
-    return result
-
-
-def repaired(
-    keypoints: FloatArray, fps: float, decided: BoolArray | None = None
-) -> tuple[FloatArray, NDArray[np.uint8], BoolArray]:
-    """Exchange sides back, drop outliers, fill gaps.
+def repaired(keypoints: FloatArray, fps: float) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """Drop outliers, fill gaps.
 
     Args:
         keypoints: (T, 17, 2) px; NaN where the person is not seen.
         fps: frames per second.
-        decided: as in :func:`side_exchanges`.
 
     Returns:
-        Keypoints; flags (T, 17) of :class:`Repair`; side exchanges (T, 2).
+        Keypoints, and flags (T, 17) of :class:`Repair`.
     """
-    exchanges = side_exchanges(keypoints, fps, decided)
-    points = exchanged_back(np.array(keypoints, np.float64), exchanges)
-    flags = np.zeros(points.shape[:2], np.uint8)
-    for column, joints in enumerate((LEGS, ARMS)):
-        flags[:, joints] = exchanges[:, column, None] * int(Repair.EXCHANGED)
+    points = np.array(keypoints, np.float64)
     points[outliers(points, fps, person_size(points))] = np.nan
     points, marks = filled(points, fps)
     # An outlier at the end, which nothing can be put in place of, is better than nothing.
     alone = np.isnan(points) & np.isfinite(keypoints)
     points[alone] = keypoints[alone]
-    flags[marks] |= int(Repair.FILLED)
-    return points.astype(np.float32), flags, exchanges
-
-
-@dataclass
-class _Followed:
-    """A person in a frame, and whether sides (legs, arms) were exchanged, once it is decided."""
-
-    observation: Observation
-    exchanged: BoolArray = field(default_factory=lambda: np.zeros(2, bool))
+    return points.astype(np.float32), np.where(marks, Repair.FILLED, 0).astype(np.uint8)
 
 
 class KeypointRepair:
@@ -247,13 +140,13 @@ class KeypointRepair:
             ahead = LOOK_AHEAD_SECONDS
         self.look_ahead = max(2, math.ceil(ahead * fps)) if ahead else 0
         look_back = max(2, round(LOOK_BACK_SECONDS * fps))
-        self._window: Window[_Followed] = Window(
+        self._window: Window[Observation] = Window(
             self.look_ahead, look_back, CHUNK, longest=self.look_ahead
         )
 
     def add(self, people: Mapping[int, Observation]) -> None:
         """Take in the next frame: observations by track id."""
-        self._window.add({track_id: _Followed(person) for track_id, person in people.items()})
+        self._window.add(people)
 
     def finished(self, at_end: bool = False) -> Iterator[dict[int, Observation]]:
         """People of every frame that is repaired by now; of all that are left ``at_end``."""
@@ -265,11 +158,10 @@ class KeypointRepair:
             yield from frames.values()
 
     def _repair(
-        self, person: Sequence[_Followed | None], due: range
+        self, person: Sequence[Observation | None], due: range
     ) -> Iterator[tuple[int, Observation]]:
         """A person's frames that are due, of all in the window."""
-        followed = [None if entry is None else entry.observation for entry in person]
-        keypoints = stacked([None if seen is None else seen.keypoints for seen in followed])
+        keypoints = stacked([None if seen is None else seen.keypoints for seen in person])
         flags = np.zeros(keypoints.shape[:2], np.uint8)
         first = self._window.first
         if self._what == "gaps":
@@ -277,16 +169,7 @@ class KeypointRepair:
             keypoints = points.astype(np.float32)
             flags[gaps] = Repair.FILLED
         elif self._what == "all":
-            decided = [
-                (False, False) if entry is None else entry.exchanged
-                for entry in person[: due.start - first]
-            ]
-            keypoints, flags, exchanges = repaired(
-                keypoints, self._fps, np.array(decided, bool).reshape(-1, 2)
-            )
-            for entry, exchanged in zip(person, exchanges, strict=True):
-                if entry is not None:
-                    entry.exchanged = exchanged
+            keypoints, flags = repaired(keypoints, self._fps)
         smoothed: FloatArray | None = None
         if self._smoothing != "none":
             scale = np.float32(_PERSON_METRES / person_size(keypoints))
@@ -295,14 +178,14 @@ class KeypointRepair:
             index = frame - first
             if np.isfinite(keypoints[index]).all():
                 unsure = np.where(flags[index] & Repair.FILLED, _FILLED_CONFIDENCE, 1)
-                seen = _interpolated(followed, index)
+                seen = _interpolated(person, index)
                 yield (
                     frame,
                     replace(
                         seen,
                         keypoints=keypoints[index],
                         confidence=seen.confidence * unsure.astype(np.float32),
-                        repaired=flags[index],
+                        repaired=seen.repaired | flags[index],
                         smoothed=None if smoothed is None else smoothed[index],
                     ),
                 )

@@ -18,8 +18,8 @@ VIDEO = (
     "--detector --detector-weights --detector-config --person-boxes --flip-test/--no-flip-test "
     "--compile --engine-cpu --lifter --device --precision --persons --smoothing "
     "--repair/--no-repair --constant-bones/--no-constant-bones --gravity "
-    "--trajectory/--no-trajectory --fov --stride --batch-size --layout --view --resolution --theme "
-    "--trails/--no-trails --audio/--no-audio --crf"
+    "--trajectory/--no-trajectory --fov --cuts/--no-cuts --stride --batch-size --layout "
+    "--view --resolution --theme --trails/--no-trails --audio/--no-audio --crf"
 )
 COMMON = "--quiet/-q --verbose/-v --json"
 EXPECTED = {
@@ -32,7 +32,7 @@ EXPECTED = {
     "render": "poses --output/-o --video --layout --view --resolution --theme "
     f"--trails/--no-trails --track --start --end --pictures --audio/--no-audio --crf --overwrite "
     f"{COMMON}",
-    "export": f"poses --output/-o --track --overwrite {COMMON}",
+    "export": f"poses --output/-o --track --foot-lock --overwrite {COMMON}",
     "angles": f"poses --output/-o --track --overwrite {COMMON}",
     "doctor": "--verbose/-v --json",
     "data convert": f"POSES --output/-o --keypoints/-k --input --overwrite {COMMON}",

@@ -6,55 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from poses import FPS, standing_pose, tracks_of
+from poses import FPS, SPEED, standing_pose, tracks_of, walk
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from scipy.signal import savgol_filter
 from scipy.spatial.transform import Rotation
 from simulation import filmed, finished, noisy
 
-from gridpose.core import BONES, JOINT_NAMES
+from gridpose.core import BONES
 from gridpose.pipeline import VideoOptions
 from gridpose.pipeline.exports import export_poses
 from gridpose.pipeline.motion.contacts import FEET, foot_contacts
 from gridpose.pipeline.motion.foot_lock import locked, with_locked_feet
 from gridpose.pipeline.motion.smoothing import present_runs
 from gridpose.pipeline.poses.file import read_pose_file
-
-SPEED, STEP_SECONDS, THIGH, SHIN = 1.2, 0.5, 0.44, 0.44
-HIPS, KNEES = (
-    [JOINT_NAMES.index(f"{side}_{joint}") for side in ("right", "left")]
-    for joint in ("hip", "knee")
-)
-
-
-def walk(seconds=4.0, travels=True):
-    """Somebody walks along x: poses (T, 17, 3) m, z up, and contacts (T, 2)."""
-    pose = standing_pose()[:, (2, 0, 1)] * (1, -1, -1)  # faces +x; their left is at +y
-    time = np.arange(round(seconds * FPS)) / FPS
-    poses = np.tile(pose.astype(np.float64), (len(time), 1, 1))
-    poses[..., 0] += SPEED * time[:, None]
-    poses[..., 2] += 0.88
-    contacts = np.zeros((len(time), 2), bool)
-    for foot in range(2):
-        phase = (time / STEP_SECONDS + foot) / 2 % 1  # the first half stands
-        contacts[:, foot] = phase < 0.5
-        step = np.floor((time / STEP_SECONDS + foot) / 2) * 2 - foot
-        swing = np.clip(2 * phase - 1, 0, 1)
-        ease = swing - np.sin(2 * np.pi * swing) / (2 * np.pi)
-        at = SPEED * STEP_SECONDS * (step + 0.5 + 2 * ease)
-        height = 0.08 + 0.12 * np.sin(np.pi * swing) ** 2
-        ankle = np.stack((at, np.full_like(at, pose[FEET[foot], 1]), height), -1)
-        hip = poses[:, HIPS[foot]]
-        reach = np.linalg.norm(ankle - hip, axis=-1, keepdims=True)
-        assert reach.max() < THIGH + SHIN
-        along = (THIGH**2 - SHIN**2 + reach**2) / (2 * reach)
-        down = (ankle - hip) / reach
-        forwards = np.cross((0.0, 1, 0), down) * (-1, -1, -1)
-        poses[:, KNEES[foot]] = hip + along * down + np.sqrt(THIGH**2 - along**2) * forwards
-        poses[:, FEET[foot]] = ankle
-    if not travels:
-        poses[..., :2] -= poses[:, :1, :2]
-    return poses, contacts
 
 
 def wavering(poses, size, seed=0):
@@ -159,20 +123,20 @@ def test_simulated_walks_of_real_people(shared, lifter, travels):
     random = np.random.default_rng(0)
     agreed = claimed = standing = 0
     slid, pelvis, walked = [], [], []
-    for walk in filmed(shared, ("walking", "walking_extra", "walk"), random):
-        options = VideoOptions(trajectory=travels, fov=walk.fov)
-        seen = noisy(walk.keypoints, random, 0.01)
-        people = finished(seen, walk.image_size, lifter, options)
+    for motion in filmed(shared, ("walking", "walking_extra", "walk"), random):
+        options = VideoOptions(trajectory=travels, fov=motion.fov)
+        seen = noisy(motion.keypoints, random, 0.01)
+        people = finished(seen, motion.image_size, lifter, options)
         tracks = tracks_of(np.stack([one.pose_world for (one,) in people]))
         contacts = np.stack([one.contacts for (one,) in people])
-        stands = really_stands(walk.world)
+        stands = really_stands(motion.world)
         agreed, claimed = agreed + (contacts & stands).sum(), claimed + contacts.sum()
         standing += stands.sum()
 
         tracks = replace(tracks, fps=30.0, contacts=contacts[None])
         before, after = tracks.poses_world[0], with_locked_feet(tracks).poses_world[0]
         slid.append(slides(after, contacts))
-        truth = turned_as(before, walk.world)
+        truth = turned_as(before, motion.world)
         pelvis.append([jolts(poses, truth) for poses in (before, after)])
         walked.append(
             np.linalg.norm(after[-1, 0] - after[0, 0]) / np.linalg.norm(truth[-1, 0] - truth[0, 0])

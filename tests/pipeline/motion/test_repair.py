@@ -5,17 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridpose.core import MIRRORED, Repair
+from gridpose.core import Repair
 from gridpose.pipeline.motion.repair import (
-    ARMS,
     CHUNK,
-    LEGS,
     KeypointRepair,
     filled,
     outliers,
     person_size,
     repaired,
-    side_exchanges,
 )
 from gridpose.pipeline.motion.tracking import Observation
 
@@ -52,36 +49,6 @@ def walk(frames=FRAMES, noise=0.0, heading=0.0, seed=0):
     return (pixels + random.normal(0, noise, pixels.shape)).astype(np.float32)
 
 
-def exchanged(keypoints, frames, joints):
-    result = keypoints.copy()
-    for frame in frames:
-        result[frame, list(joints)] = keypoints[frame, [MIRRORED[joint] for joint in joints]]
-    return result
-
-
-@pytest.mark.parametrize("heading", [0.0, 0.8, np.pi / 2])
-@pytest.mark.parametrize("noise", [0.0, 2.0])
-def test_a_walk_has_no_exchanges(heading, noise):
-    """Legs that cross keep their velocity; nothing is exchanged."""
-    assert not side_exchanges(walk(noise=noise, heading=heading), FPS).any()
-
-
-@pytest.mark.parametrize("column", [0, 1])
-@pytest.mark.parametrize("frames", [range(40, 41), range(30, 38), range(0, 5), range(85, 90)])
-def test_exchanged_sides_are_found(column, frames):
-    keypoints = walk(noise=1.5, heading=0.3)
-    wrong = exchanged(keypoints, frames, (LEGS, ARMS)[column])
-    found = side_exchanges(wrong, FPS)
-    assert np.flatnonzero(found[:, column]).tolist() == list(frames)
-    assert not found[:, 1 - column].any()
-
-
-def test_what_was_decided_stays():
-    keypoints = walk(heading=0.3)
-    decided = np.ones((20, 2), bool)
-    np.testing.assert_array_equal(side_exchanges(keypoints, FPS, decided)[:20], decided)
-
-
 def test_outliers_are_found_and_fast_limbs_are_none():
     keypoints = walk(noise=1.0, heading=np.pi / 2)
     assert not outliers(keypoints, FPS, person_size(keypoints)).any()
@@ -114,7 +81,7 @@ def test_repair_never_invents_or_loses_people(strange, missing):
     for frame, joint in strange:
         keypoints[frame, joint] += 150
     keypoints[list(missing)] = np.nan
-    result, flags, _ = repaired(keypoints, FPS)
+    result, flags = repaired(keypoints, FPS)
     seen = np.isfinite(keypoints).all((1, 2))
     assert np.isfinite(result[seen]).all()
     new = ~seen & np.isfinite(result).all((1, 2))
@@ -157,19 +124,17 @@ def test_clean_people_pass_unchanged():
 
 def test_streaming_finds_what_the_whole_clip_shows():
     keypoints = walk(200, noise=1.0, heading=0.4)
-    wrong = exchanged(keypoints, range(90, 103), LEGS)
+    wrong = keypoints.copy()
     wrong[150, 13] += 120
     frames = list(wrong)
     for frame in range(60, 66):
         frames[frame] = None
     out = repair(frames)
     flags = np.stack([person.repaired for person in out])
-    assert np.flatnonzero((flags & Repair.EXCHANGED).any(1)).tolist() == list(range(90, 103))
     assert np.flatnonzero((flags & Repair.FILLED).all(1)).tolist() == list(range(60, 66))
     assert flags[150, 13] == Repair.FILLED
     mended = np.stack([person.keypoints for person in out])
     assert np.abs(mended - keypoints).max() < 0.05 * person_size(keypoints)
-    np.testing.assert_array_equal(mended[90:103], keypoints[90:103])
     assert not out[62].seen
     assert out[62].confidence.max() < 0.5
     box = out[62].bbox
@@ -187,7 +152,8 @@ def test_long_absence_is_absence():
 
 def test_without_repair_and_smoothing_nothing_waits_or_changes():
     stage = KeypointRepair(FPS, "nothing", "none")
-    wrong = exchanged(walk(40), range(20, 25), LEGS)
+    wrong = walk(40)
+    wrong[20:25, 13] += 120
     out = []
     for keypoints in wrong:
         stage.add({1: observation(keypoints)})

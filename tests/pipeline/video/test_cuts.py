@@ -18,7 +18,7 @@ def scene(seed):
     """A picture of blobs of all sizes, larger than a frame."""
     random = np.random.default_rng(seed)
     picture = np.zeros((HEIGHT * 2, WIDTH * 2, 3), np.float32)
-    for sigma, share in ((60, 1.0), (20, 0.7), (6, 0.4)):
+    for sigma, share in ((60, 0.4), (20, 1.0), (6, 0.5)):
         for channel in range(3):
             noise = random.normal(0, 1, picture.shape[:2]).astype(np.float32)
             blobs = cv2.GaussianBlur(noise, (0, 0), sigma)
