@@ -17,14 +17,13 @@ from gridpose.visualize.bones import line_colour, opacity
 from gridpose.visualize.look import Arrangement
 from gridpose.visualize.overlay import SHIFT, fixed_point, label, stroke, text_scale
 from gridpose.visualize.palette import DARK, Theme, blend
-from gridpose.visualize.stage import Framing, Stage
+from gridpose.visualize.stage import DISTANCE, Framing, Stage
 from gridpose.visualize.views import View
 
 _BONE_METRES = 0.034
 _JOINT_METRES = 0.026
 _GRID_METRES = 0.5
 _FLOOR_DEPTH = 1.5
-_DISTANCE = 6.0
 _NEAREST = 0.5
 _TRAIL_SECONDS = 0.8
 _TRAIL_JOINTS = [
@@ -109,7 +108,7 @@ class SceneRenderer:
         """World points ``(..., 3)`` to pixels ``(..., 2)`` and pixels per metre ``(...)``."""
         framing = self._framing
         seen = (points - self._centre()) @ self._seen_from.axes.T
-        distance = _DISTANCE * max(1.0, framing.span / 3) + framing.depth / 2
+        distance = DISTANCE * max(1.0, framing.span / 3) + framing.depth / 2
         near = np.maximum(distance + seen[..., 2], _NEAREST)
         scale = self.size[1] / framing.span * distance / near
         pixels = np.stack((seen[..., 0], -seen[..., 1]), -1) * scale[..., None]

@@ -22,6 +22,8 @@ _STEP = 0.3
 """Bounds move to multiples of this, so that a swinging arm does not move the camera."""
 _WIDEN_SECONDS, _NARROW_SECONDS = 0.15, 0.8
 _STEEP_DEGREES = 45.0
+DISTANCE = 6.0
+"""Of the viewer, in metres, from a scene that is up to 3 m high; farther from higher ones."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,14 @@ class Stage:
         elevation = math.radians(abs(self._view.elevation))
         # Somebody alone is as deep as wide, which a look from above shows more and more.
         depth = max(0.0, far - near - 2 * (_LEAST_REACH + _MARGIN))
-        upright = (top + _BELOW_FLOOR) * math.cos(elevation)
+        # As much of the picture is below the floor however high people are.
+        tall = top * (_LEAST_HEIGHT + _BELOW_FLOOR) / _LEAST_HEIGHT
+        # Who stands in front of the others is seen larger.
+        larger = 1 + depth / 2 / (DISTANCE * max(1.0, tall / 3))
+        upright = tall * math.cos(elevation) * larger
         lying = (far - near) * math.sin(elevation) ** 2 + depth * math.sin(elevation)
-        span = max(upright + lying * math.sin(elevation), (right - left) / self._aspect)
+        wide = (right - left) / self._aspect * larger
+        span = max(upright + lying * math.sin(elevation), wide)
         height = 1.0
         if abs(self._view.elevation) < _STEEP_DEGREES:
             # The floor stays at the same height of the picture however much is shown.

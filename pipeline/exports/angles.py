@@ -102,9 +102,13 @@ def joint_angles(poses_world: FloatArray) -> DoubleArray:
     return np.stack([angles[angle.name] for angle in ANGLES], -1)
 
 
-def interpolated(repaired: NDArray[np.uint8]) -> BoolArray:
-    """(..., 10) bool: which angles come from positions that were filled in, of flags (..., 17)."""
-    filled = (repaired & Repair.FILLED) != 0
+_REPAIRS: Final = {"interpolated": Repair.FILLED, "exchanged": Repair.EXCHANGED}
+"""Columns of the table that name the angles whose joints were repaired."""
+
+
+def repaired_angles(repaired: NDArray[np.uint8], how: Repair) -> BoolArray:
+    """(..., 10) bool: which angles come from positions repaired so, of flags (..., 17)."""
+    filled = (repaired & how) != 0
     return np.stack(
         [
             filled[..., [JOINT_NAMES.index(name) for name in angle.joints]].any(-1)
@@ -153,20 +157,22 @@ def csv_text(tracks: PoseTracks) -> str:
     """A row for each person in each frame where they are present; degrees."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ("frame", "time_s", "track_id", *(f"{a.name}_deg" for a in ANGLES), "interpolated")
-    )
-    angles, filled = joint_angles(tracks.poses_world), interpolated(tracks.repaired)
+    writer.writerow(("frame", "time_s", "track_id", *(f"{a.name}_deg" for a in ANGLES), *_REPAIRS))
+    angles = joint_angles(tracks.poses_world)
+    repairs = [repaired_angles(tracks.repaired, how) for how in _REPAIRS.values()]
     for frame, moment in enumerate(tracks.frame_time):
         for person in np.flatnonzero(tracks.present[:, frame]):
             values = [
                 f"{value:.2f}" if np.isfinite(value) else "" for value in angles[person, frame]
             ]
-            names = " ".join(
-                angle.name for angle, by in zip(ANGLES, filled[person, frame], strict=True) if by
-            )
+            names = [
+                " ".join(
+                    a.name for a, is_so in zip(ANGLES, of[person, frame], strict=True) if is_so
+                )
+                for of in repairs
+            ]
             track = int(tracks.track_id[person])
-            writer.writerow((frame, f"{moment:.6f}", track, *values, names))
+            writer.writerow((frame, f"{moment:.6f}", track, *values, *names))
     return out.getvalue()
 
 
@@ -175,7 +181,8 @@ def _write_figure(tracks: PoseTracks, file: Path) -> None:
     from gridpose.visualize.angle_plots import angle_curves
     from gridpose.visualize.plots import save
 
-    angles, filled = joint_angles(tracks.poses_world[0]), interpolated(tracks.repaired[0])
+    angles = joint_angles(tracks.poses_world[0])
+    filled = repaired_angles(tracks.repaired[0], Repair.FILLED)
     source = str(tracks.meta.get("source") or "")
     figure = angle_curves(
         tracks.frame_time,

@@ -245,6 +245,20 @@ def test_nobody_is_cut_off():
             assert seen.max() < 717
 
 
+@pytest.mark.parametrize("height", [0.0, 1.9, 4.0])
+def test_nobody_on_a_roof_is_cut_off(height):
+    """One up there and near, one on the ground and 4 m farther away."""
+    renderer = SceneRenderer((720, 720), arrangement="places")
+    near, far = person(1, x=200.0), person(2, x=600.0)
+    near.pose_world[:, 2] += height
+    far.pose_world[:, :2] += (1.5, 4.0)
+    for _ in range(60):
+        image = renderer.draw([near, far], 1 / 30)
+    empty = SceneRenderer((720, 720)).draw([])
+    drawn = np.abs(image[:6].astype(int) - empty[:6]).max(-1) > 8
+    assert not drawn.any()
+
+
 def test_framing_comes_to_rest():
     renderer = SceneRenderer((720, 720))
     for _ in range(300):

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from gridpose.core import JOINT_NAMES, MIRRORED, InputError, Repair, UsageError
 from gridpose.pipeline import export_poses, write_angles
-from gridpose.pipeline.exports.angles import ANGLES, interpolated, joint_angles
+from gridpose.pipeline.exports.angles import ANGLES, joint_angles, repaired_angles
 from gridpose.pipeline.motion.world import camera_to_world
 
 NAMES = [angle.name for angle in ANGLES]
@@ -131,7 +131,8 @@ def test_the_table(tmp_path):
         assert float(row[f"{name}_deg"]) == pytest.approx(expected[name], abs=0.006)
     assert row["interpolated"] == "left_knee_flexion"
     assert [r["frame"] for r in rows if r["interpolated"]] == ["7"]
-    assert interpolated(tracks.repaired).sum() == 1
+    assert [r["frame"] for r in rows if r["exchanged"] == "left_knee_flexion"] == ["8"]
+    assert repaired_angles(tracks.repaired, Repair.FILLED).sum() == 1
 
 
 @pytest.mark.filterwarnings("error")
