@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gridpose.core import AnyArray, ImageArray, InputError, UsageError
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.models import Models
+from gridpose.pipeline.motion.left_out import LeftOut, left_out_note
 from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.outputs import check_output
 from gridpose.pipeline.poses.spool import PoseSpool
@@ -146,6 +147,7 @@ def run_video(
         "device": run.device_name,
         "cameras": run.cameras,
         "options": options.to_dict(),
+        "left_out": [person.to_dict(run.spool.times) for person in run.left_out],
     }
     files = [] if output is None else [output]
     for file in options.save_poses:
@@ -240,9 +242,10 @@ class _Run:
         self.notes: list[str] = []
         """Sentences for the user."""
         self.cameras: list[dict[str, Any]] = []
-        """What was found out about the camera of each shot."""
-        self._drawn_shot = 0
-        """For the pose file: whether it stands ``still``, and (3,) ``up`` in its axes."""
+        """What was found out about the camera of each shot: whether it stands ``still``, and (3,)
+        ``up`` in its axes."""
+        self.left_out: list[LeftOut] = []
+        self._drawn_shot = self._shot_begun = 0
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
 
@@ -285,9 +288,15 @@ class _Run:
             self._lift(stages, batch, at_end=True)
             yield from self._draw(stages, waiting, sink, at_end=True)
             self._remark(stages)
+            if self.left_out:
+                self._note(left_out_note(self.left_out))
 
     def _remark(self, stages: PostDetection) -> None:
-        """Keep what the stages found out about the camera of a shot."""
+        """Keep what the stages found out about a shot: its camera, and who is no person."""
+        for person in stages.left_out:
+            first, last = person.first + self._shot_begun, person.last + self._shot_begun
+            self.left_out.append(replace(person, first=first, last=last))
+        self._shot_begun = self.spool.frame_count
         places, tilt = stages.places, stages.tilt_degrees
         camera = {"still": places.camera_still, "up": stages.up.round(4).tolist()}
         self.cameras.append(camera)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gridpose.core import DoubleArray, Person
+from gridpose.pipeline.motion.left_out import LeftOut
 from gridpose.pipeline.motion.lifting_chain import LiftingChain
 from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
@@ -87,6 +88,11 @@ class PostDetection:
     def up(self) -> DoubleArray:
         """(3,) unit vector against gravity, camera axes."""
         return self._timeline.gravity.up
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """Whom nothing was shown of; frames are counted from where these stages began."""
+        return self._timeline.left_out
 
     @property
     def tilt_degrees(self) -> float:

@@ -43,6 +43,11 @@ class PoseSpool:
         self._shots.append(shot)
 
     @property
+    def times(self) -> Sequence[float]:
+        """Seconds of the frames so far."""
+        return self._times
+
+    @property
     def frame_count(self) -> int:
         return len(self._times)
 
