@@ -25,8 +25,8 @@ _MOST_JERKY: Final = 0.07
 """Median second difference of keypoints between frames at 30 fps, in somebody's sizes: as much as
 noise of 2.4 % gives. Real people had up to 0.04; what was seen in pictures people were painted out
 of, 0.08 to 0.7 when the camera moved."""
-_LEAST_JERKS: Final = 3
-"""Of fewer one cannot tell."""
+_LEAST_JERKS: Final = 10
+"""Of fewer one cannot tell: a football player who tackles was as jerky in a clip of 5 frames."""
 _LARGE_HALVES_SECONDS: Final = 5.0
 """For how long after the largest person has left others are small beside half their size."""
 

@@ -46,6 +46,13 @@ def beside(other, frames=range(40, 110), count=150):
     return [{1: seen(), **({2: other(f)} if f in frames else {})} for f in range(count)]
 
 
+def test_in_a_clip_of_some_frames_quick_movement_is_no_phantom():
+    frames = [{1: seen(), 2: seen(350, 200, noise=0.05, seed=frame)} for frame in range(5)]
+    shown, left_out = run(frames)
+    assert shown == [[1, 2]] * 5
+    assert not left_out
+
+
 def test_spectators_beside_a_skater_are_left_out():
     spectators = {2: 42, 3: 55, 4: 60, 5: 73}
     frames = [{1: seen(431)} for _ in range(150)]
