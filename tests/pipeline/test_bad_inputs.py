@@ -308,8 +308,7 @@ def test_a_video_damaged_near_its_end_is_used_as_far_as_it_goes(
         out / "out.mp4",
         VideoOptions(detector=detector, lifter=lifter, audio=False, look=SMALL),
     )
-    (warning,) = result.warnings
-    assert str(source) in warning
+    assert any(str(source) in warning for warning in result.warnings)
     assert "damaged" in warning
     assert 40 <= result.frames <= 61
     assert len(packets(out / "out.mp4")[1]) >= 40

@@ -443,7 +443,7 @@ def test_a_video_from_end_to_end(sample_video, w32, tmp_path, invoke):
     """With random weights the skeletons are nonsense: what counts is that all of it runs."""
     result = invoke(
         *("video", sample_video, "-o", tmp_path / "out.mp4", "--end", "0.1", "--json"),
-        *("--detector", "hrnet", "--detector-weights", w32),
+        *("--detector", "hrnet", "--detector-weights", w32, "--persons", "everyone"),
         *("--save-poses", tmp_path / "out.npz", "--device", "cpu", "--engine-cpu", "torch"),
     )
 
