@@ -306,9 +306,11 @@ def test_a_video_damaged_near_its_end_is_used_as_far_as_it_goes(
     result = run_video(
         source,
         out / "out.mp4",
-        VideoOptions(detector=detector, lifter=lifter, audio=False, look=SMALL),
+        # Damaged times may jump, so that somebody new is there for a moment.
+        VideoOptions(detector=detector, lifter=lifter, persons="everyone", audio=False, look=SMALL),
     )
-    assert any(str(source) in warning for warning in result.warnings)
+    (warning,) = result.warnings
+    assert str(source) in warning
     assert "damaged" in warning
     assert 40 <= result.frames <= 61
     assert len(packets(out / "out.mp4")[1]) >= 40
