@@ -113,8 +113,9 @@ class Person:
 
     ``bbox`` (4,) xyxy px; ``keypoints_2d`` (17, 2) px; ``confidence`` (17,) in [0, 1]; ``pose_3d``
     (17, 3) metres, hip at the origin, camera axes (x right, y down, z away); ``pose_world``
-    (17, 3) metres, z up, floor at z = 0, hip above the origin. ``repaired`` (17,) uint8 flags of
-    :class:`Repair`. ``contacts`` (2,) bool whether the right and the left foot stand on something.
+    (17, 3) metres, z up, floor at z = 0, hip where it is or above the origin. ``repaired`` (17,)
+    uint8 flags of :class:`Repair`. ``contacts`` (2,) bool whether the right and the left foot stand
+    on something.
     """
 
     track_id: int

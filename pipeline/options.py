@@ -60,8 +60,8 @@ class VideoOptions:
         precision: arithmetic of the networks.
         persons: who is kept.
         smoothing: filter over time.
-        repair: fill short gaps in the detections; for lifters of single frames also exchange left
-            and right back and drop outliers.
+        repair: fill short gaps in the detections and exchange left and right back; for lifters of
+            single frames also drop outliers.
         constant_bones: keep each person's bone lengths constant.
         gravity: which way is up: "level", "estimate" by how people stand, or "auto", which weighs
             one against the other.
@@ -133,8 +133,8 @@ class VideoOptions:
     repair: Annotated[
         bool,
         Option(
-            "Fill short gaps of the detector; for lifters of single frames also exchange left and "
-            "right back and drop outliers, which the default lifter does by itself.",
+            "Fill short gaps of the detector and exchange left and right back; for lifters of "
+            "single frames also drop outliers, which the default lifter does by itself.",
             MOTION,
         ),
     ] = True

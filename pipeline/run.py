@@ -273,10 +273,7 @@ class _Run:
         for item in detected:
             stages = stages or self._load_post_detection()
             if item.shot != shot:
-                self._lift(stages, batch, at_end=True)
-                batch.clear()
-                yield from self._draw(stages, waiting, sink, at_end=True)
-                self._remark(stages)
+                yield from self._end_shot(stages, batch, waiting, sink)
                 stages, shot = stages.anew(), item.shot
             waiting.append(item)
             batch.append(item)
@@ -285,11 +282,22 @@ class _Run:
                 batch.clear()
             yield from self._draw(stages, waiting, sink)
         if stages is not None:
-            self._lift(stages, batch, at_end=True)
-            yield from self._draw(stages, waiting, sink, at_end=True)
-            self._remark(stages)
+            yield from self._end_shot(stages, batch, waiting, sink)
             if self.left_out:
                 self._note(left_out_note(self.left_out))
+
+    def _end_shot(
+        self,
+        stages: PostDetection,
+        batch: list[_Detected],
+        waiting: deque[_Detected],
+        sink: Sink | None,
+    ) -> Iterator[Progress]:
+        """Finish all frames of a shot."""
+        self._lift(stages, batch, at_end=True)
+        batch.clear()
+        yield from self._draw(stages, waiting, sink, at_end=True)
+        self._remark(stages)
 
     def _remark(self, stages: PostDetection) -> None:
         """Keep what the stages found out about a shot: its camera, and who is no person."""
@@ -317,18 +325,19 @@ class _Run:
 
     def _decode(self) -> Iterator[_Decoded]:
         """Frames in runs of one shot."""
-        frames: Iterator[tuple[int, Frame]]
+        small = ((frame, small_grey(frame.image)) for frame in self._frames)
+        shots: Iterator[tuple[int, tuple[Frame, AnyArray]]]
         if self._options.cuts:
-            frames = numbered_shots(self._frames, lambda frame: frame.image)
+            shots = numbered_shots(small, lambda each: each[1])
         else:
-            frames = ((FIRST_SHOT, frame) for frame in self._frames)
+            shots = ((FIRST_SHOT, each) for each in small)
         while True:
             with self._stopwatch("decode"):
-                shot, frame = next(frames, (0, None))
-                if frame is None:
+                following = next(shots, None)
+                if following is None:
                     return
+                shot, (frame, grey) = following
                 panel = None if self._layout is None else self._layout.panel(frame.image)
-                grey = small_grey(frame.image)
             yield _Decoded(shot, frame, panel, grey)
 
     def _detect(self) -> Iterator[_Detected]:

@@ -126,7 +126,7 @@ class Layout:
         self._scenes.append((box, renderer, name))
 
     def arrange(self, arrangement: Arrangement) -> None:
-        """Say who stands where, before anything is drawn."""
+        """Say who stands where from the next picture on, which is framed anew."""
         for _, renderer, _ in self._scenes:
             renderer.arrange(arrangement)
 

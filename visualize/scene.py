@@ -63,7 +63,7 @@ class SceneRenderer:
         self._framing, self._seen_from = self._stage.framing, self.view
 
     def arrange(self, arrangement: Arrangement) -> None:
-        """Say who stands where, before anything is drawn."""
+        """Say who stands where from the next picture on, which is framed anew."""
         self._stage = Stage(self.size[0] / self.size[1], arrangement)
 
     def draw(

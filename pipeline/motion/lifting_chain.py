@@ -44,21 +44,21 @@ class LiftingChain:
     ) -> None:
         from gridpose.lifting.converted import ConvertedLifter
 
-        sees_time = isinstance(lifter, ConvertedLifter) or lifter.sees_time
-        seer = lifter if sees_time else judge
+        single = None if isinstance(lifter, ConvertedLifter) or lifter.sees_time else lifter
+        seer = lifter if single is None else judge
         self._gaps = KeypointRepair(fps, "gaps" if repair else "nothing", "none")
         self._over_time: OverTime | None = None
         self._sides: Sides | None = None
-        if seer is not None and (repair or sees_time):
+        if seer is not None and (repair or single is None):
             self._over_time = OverTime(seer, image_size, fov_degrees, fps)
             if repair:
                 fov = seer.horizontal_fov(image_size, fov_degrees)
                 self._sides = Sides(image_size, fov, fps)
         self._repair: KeypointRepair | None = None
         self._frame_by_frame: FrameByFrame | None = None
-        if not isinstance(lifter, ConvertedLifter) and not lifter.sees_time:
+        if single is not None:
             self._repair = KeypointRepair(fps, "all" if repair else "nothing", smoothing)
-            self._frame_by_frame = FrameByFrame(lifter, image_size, fov_degrees)
+            self._frame_by_frame = FrameByFrame(single, image_size, fov_degrees)
 
     def add(self, people: Mapping[int, Observation]) -> None:
         """Take in the next frame: observations by track id."""

@@ -23,8 +23,9 @@ from gridpose.core import (
     Repair,
 )
 from gridpose.pipeline.motion.lifting_stage import Lifted
+from gridpose.pipeline.motion.repair import person_size
 from gridpose.pipeline.motion.tracking import Observation
-from gridpose.pipeline.motion.trajectory import hip_positions
+from gridpose.pipeline.motion.trajectory import hip_positions, projected
 from gridpose.pipeline.motion.window import Window, stacked
 
 LEGS: Final = (1, 2, 3, 4, 5, 6)
@@ -43,7 +44,6 @@ _CHANGE: Final = 0.2
 _LARGEST_STEP: Final = 0.3
 _PREDICTION_SECONDS: Final = 0.12
 """Over longer gaps than this nothing is predicted."""
-_NEAREST_METRES: Final = 0.1
 
 
 def support(lifted: Lifted, image_size: tuple[int, int], fov_degrees: float) -> DoubleArray:
@@ -59,14 +59,11 @@ def support(lifted: Lifted, image_size: tuple[int, int], fov_degrees: float) -> 
     """
     seen = lifted.observation
     hip = hip_positions(lifted.pose[None], seen.keypoints[None], image_size, fov_degrees)
-    joints = lifted.pose + hip[0]
-    focal = image_size[0] / 2 / math.tan(math.radians(fov_degrees) / 2)
-    depth = np.maximum(joints[:, 2:], _NEAREST_METRES)
-    expected = joints[:, :2] / depth * focal + np.array(image_size) / 2
+    expected = projected(lifted.pose + hip, image_size, fov_degrees)
     distance = np.linalg.norm(seen.keypoints - expected, axis=-1)
     exchanged = np.linalg.norm(seen.keypoints[list(MIRRORED)] - expected, axis=-1)
     both = (seen.confidence > 0) & (seen.confidence[list(MIRRORED)] > 0)
-    nearer = np.where(both, exchanged - distance, 0) / _size(seen.keypoints)
+    nearer = np.where(both, exchanged - distance, 0) / person_size(seen.keypoints[None])
     return np.array([nearer[list(limbs)].sum() for limbs in LIMBS])
 
 
@@ -89,7 +86,7 @@ def side_exchanges(
     seen = np.flatnonzero(np.isfinite(keypoints).all((1, 2)))
     if not len(seen):
         return exchanged
-    points = keypoints[seen] / np.median([_size(each) for each in keypoints[seen]])
+    points = keypoints[seen] / person_size(keypoints)
     known = np.flatnonzero(seen < len(decided))
     for column, limbs in enumerate(LIMBS):
         mirrored = [MIRRORED[joint] for joint in limbs]
@@ -131,11 +128,6 @@ def _accelerations(ways: AnyArray, frames: AnyArray, index: int, fps: float) -> 
         moved = elapsed / before * (last - ways[index - 2][:, None])
     offsets = np.linalg.norm(this - (last + moved)[:, :, None], axis=-1)
     return np.asarray(np.minimum(offsets, _LARGEST_STEP).sum(-1))
-
-
-def _size(keypoints: AnyArray) -> float:
-    """Diagonal, px, of the box around (17, 2) keypoints."""
-    return max(1.0, float(np.linalg.norm(np.ptp(keypoints, axis=0))))
 
 
 @dataclass
@@ -193,8 +185,9 @@ class Sides:
         )
         unseen = np.full(2, np.nan)
         supports = np.stack([unseen if judged is None else judged.support for judged in person])
-        decided = [judged is not None and judged.exchanged for judged in person[:before]]
-        known = np.array([np.broadcast_to(each, 2) for each in decided], np.bool_).reshape(-1, 2)
+        undecided = np.zeros(2, np.bool_)
+        decided = [undecided if judged is None else judged.exchanged for judged in person[:before]]
+        known = np.array(decided, np.bool_).reshape(-1, 2)
         found = side_exchanges(keypoints, supports, self._fps, known)
         for judged, exchanged in zip(person, found, strict=True):
             if judged is not None:

@@ -16,6 +16,7 @@ _DEPTH_SECONDS, _DEPTH_SHARE = 0.5, 0.25
 _LEAST_SPREAD = 1e-3
 _RAY_SECONDS = 0.3
 _NEAREST_METRES = 0.3
+_NEAREST_JOINT_METRES = 0.1
 
 
 def hip_positions(
@@ -79,10 +80,22 @@ def hip_path(
     return np.column_stack((_fitted(hips, _RAY_SECONDS, fps)[index] * depth, depth))
 
 
+def projected(points: AnyArray, image_size: tuple[int, int], fov_degrees: float) -> DoubleArray:
+    """Where the lens shows points (..., 3) m from the camera, camera axes: (..., 2) px."""
+    depth = np.maximum(points[..., 2:], _NEAREST_JOINT_METRES)
+    focal = _focal_length(image_size, fov_degrees)
+    return np.asarray(points[..., :2] / depth * focal + np.array(image_size) / 2)
+
+
 def _rays(keypoints: FloatArray, image_size: tuple[int, int], fov_degrees: float) -> DoubleArray:
     """Keypoints (..., 2) px on an image of focal length 1, its middle at the origin."""
-    focal = image_size[0] / 2 / math.tan(math.radians(fov_degrees) / 2)
-    return (keypoints.astype(np.float64) - np.array(image_size) / 2) / focal
+    middle = np.array(image_size) / 2
+    return (keypoints.astype(np.float64) - middle) / _focal_length(image_size, fov_degrees)
+
+
+def _focal_length(image_size: tuple[int, int], fov_degrees: float) -> float:
+    """In px."""
+    return image_size[0] / 2 / math.tan(math.radians(fov_degrees) / 2)
 
 
 def bilateral(values: DoubleArray, fps: float, seconds: float, similar: float) -> DoubleArray:

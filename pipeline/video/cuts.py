@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import cv2
 import numpy as np
 
-from gridpose.core import FloatArray, ImageArray
+from gridpose.core import AnyArray, FloatArray
 
 FIRST_SHOT: Final = 1
 
@@ -31,26 +31,25 @@ _FARTHEST: Final = np.array((12.0, 8.0))
 _FLAT: Final = 4.0
 """Grey levels: what varies less is noise."""
 _BLUR: Final = 1.0
-_FINER: Final = 4
-"""Of so much larger pictures all pixels count."""
 
 Item = TypeVar("Item")
 
 
 def numbered_shots(
-    items: Iterable[Item], image_of: Callable[[Item], ImageArray]
+    items: Iterable[Item], grey_of: Callable[[Item], AnyArray]
 ) -> Iterator[tuple[int, Item]]:
     """Each item with the number of its shot, from :data:`FIRST_SHOT`; two frames late.
 
     Args:
         items: frames in their order.
-        image_of: the (H, W, 3) uint8 pixels of one.
+        grey_of: the (H, W) uint8 picture of one, as
+            :func:`~gridpose.pipeline.video.stillness.small_grey` makes it.
     """
     finder = _CutFinder()
     waiting: deque[Item] = deque()
     shot = FIRST_SHOT
     for item in items:
-        finder.add(image_of(item))
+        finder.add(grey_of(item))
         waiting.append(item)
         if len(waiting) > _NEIGHBOURS:
             shot += finder.next_is_cut()
@@ -70,8 +69,8 @@ class _CutFinder:
         self._lasting: deque[float] = deque()
         """From the frame before each to the one after it; from the frame asked for next."""
 
-    def add(self, image: ImageArray) -> None:
-        self._pictures.append(_small(image))
+    def add(self, grey: AnyArray) -> None:
+        self._pictures.append(_smaller(grey))
         change = difference(*list(self._pictures)[-2:]) if len(self._pictures) > 1 else 0.0
         if len(self._pictures) > 2:
             self._lasting[-1] = difference(self._pictures[0], self._pictures[2])
@@ -87,12 +86,10 @@ class _CutFinder:
         return lasts >= max(_LEAST, _RATIO * max(around))
 
 
-def _small(image: ImageArray) -> FloatArray:
-    """A grey picture, slightly blurred, of mean 0."""
-    step = max(1, image.shape[1] // (_FINER * _SIZE[0]))
-    small = cv2.resize(image[::step, ::step], _SIZE, interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    blurred = cv2.GaussianBlur(grey, (0, 0), _BLUR)
+def _smaller(grey: AnyArray) -> FloatArray:
+    """A grey picture still smaller, slightly blurred, of mean 0."""
+    small = cv2.resize(grey, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    blurred = cv2.GaussianBlur(small, (0, 0), _BLUR)
     return np.asarray(blurred - blurred.mean(), np.float32)
 
 
