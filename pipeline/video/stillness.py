@@ -68,8 +68,8 @@ class CameraStillness:
 def small_grey(image: ImageArray) -> AnyArray:
     """A frame (H, W, 3) as a grey picture of :data:`WIDTH`."""
     height = max(1, round(image.shape[0] * WIDTH / image.shape[1]))
-    small = cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, (WIDTH, height), interpolation=cv2.INTER_AREA))
 
 
 def _background(shape: Sequence[int], boxes: Sequence[AnyArray], scale: float) -> AnyArray:
