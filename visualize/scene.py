@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
 from gridpose.core import BONES, JOINT_NAMES, DoubleArray, ImageArray, Person
 from gridpose.visualize.bones import line_colour, opacity
+from gridpose.visualize.camera import Framing
 from gridpose.visualize.look import Arrangement
 from gridpose.visualize.overlay import SHIFT, fixed_point, label, stroke, text_scale
 from gridpose.visualize.palette import DARK, Theme, blend
-from gridpose.visualize.stage import Framing, Stage
+from gridpose.visualize.stage import Moment, Stage
 from gridpose.visualize.views import View
 
 _BONE_METRES = 0.034
@@ -56,15 +57,28 @@ class SceneRenderer:
         self.size = size
         self.view = view or View()
         self._theme, self._wants_trails, self._wants_legend = theme, trails, legend
-        self._stage = Stage(size[0] / size[1], arrangement)
+        self._stage = Stage(size[0] / size[1], self.view, arrangement)
         self._empty: tuple[Framing, View, ImageArray] | None = None
         self._trails: dict[int, deque[tuple[float, DoubleArray]]] = {}
         self._time = 0.0
         self._text = text_scale(size[1])
-        self._framing, self._seen_from = self._stage.framing, self.view
+        self._framing, self._seen_from = self._stage.framing(self.view), self.view
+
+    def cut(self) -> None:
+        """What comes next has nothing to do with what was: frame it anew, forget everybody."""
+        self._stage.cut()
+        self._trails.clear()
+
+    def frame_all(self, moments: Iterable[Moment]) -> None:
+        """Show everybody of all moments from now on, without moving the camera."""
+        self._stage.frame_all(moments)
 
     def draw(
-        self, people: Sequence[Person], elapsed: float = 0.0, out: ImageArray | None = None
+        self,
+        people: Sequence[Person],
+        elapsed: float = 0.0,
+        out: ImageArray | None = None,
+        upcoming: Sequence[Moment] = (),
     ) -> ImageArray:
         """The picture, (height, width, 3) RGB.
 
@@ -72,11 +86,12 @@ class SceneRenderer:
             people: who is there.
             elapsed: seconds since the picture before, for the pace of the camera.
             out: to draw into.
+            upcoming: who will be there, as far as is known, so that the camera makes room in time.
         """
         self._time += elapsed
         self._seen_from = self.view.at(self._time)
-        places = self._stage.update(people, elapsed, self._seen_from)
-        self._framing = self._stage.framing
+        places = self._stage.update(people, elapsed, upcoming)
+        self._framing = self._stage.framing(self._seen_from)
         empty = self._background()
         image = np.empty_like(empty) if out is None else out
         np.copyto(image, empty)
@@ -105,7 +120,7 @@ class SceneRenderer:
         """World points ``(..., 3)`` to pixels ``(..., 2)`` and pixels per metre ``(...)``."""
         framing = self._framing
         seen = (points - self._centre()) @ self._seen_from.axes.T
-        distance = _DISTANCE * max(1.0, framing.span / 3) + framing.depth / 2
+        distance = _DISTANCE * max(1.0, framing.span / 3)
         near = np.maximum(distance + seen[..., 2], _NEAREST)
         scale = self.size[1] / framing.span * distance / near
         pixels = np.stack((seen[..., 0], -seen[..., 1]), -1) * scale[..., None]
@@ -137,7 +152,8 @@ class SceneRenderer:
         half = np.array((away, across) if sideways else (across, away))
         if self.view.turning or abs(self.view.elevation) > 45:
             half[:] = max(away, across if self.view.elevation > 45 else 0.5 * framing.span)
-        middle = np.round(self._centre()[:2] / _GRID_METRES) * _GRID_METRES
+        middle = (self._centre() + framing.behind * self._seen_from.away)[:2]
+        middle = np.round(middle / _GRID_METRES) * _GRID_METRES
         low = middle - _GRID_METRES * np.ceil(half / _GRID_METRES)
         high = middle + _GRID_METRES * np.ceil(half / _GRID_METRES)
         corners = np.array(
