@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _LIFT_BATCH = 8
 _DRAWN_AHEAD = 4
 _STRANGE_TILT_DEGREES = 15.0
+_MOST_UNDRAWN = 45
+"""Frames that are finished and wait, for the camera to know what comes."""
 _DETECTED_AHEAD = 48
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
 
@@ -234,6 +236,9 @@ class _Run:
         self._on_progress, self._on_detector = on_progress, on_detector
         self._layout = layout
         self._convention: Convention | None = None
+        self._undrawn: deque[tuple[_Detected, list[Person]]] = deque()
+        self._shot = FIRST_SHOT
+        """The one that is being drawn."""
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
         """Sentences for the user."""
@@ -265,7 +270,7 @@ class _Run:
             if waiting and item.shot != waiting[-1].shot:
                 self._lift(stages, batch, at_end=True)
                 batch.clear()
-                yield from self._draw(stages.finished(at_end=True), waiting, sink)
+                yield from self._draw(stages.finished(at_end=True), waiting, sink, at_end=True)
                 stages = stages.anew()
             waiting.append(item)
             batch.append(item)
@@ -275,7 +280,7 @@ class _Run:
             yield from self._draw(stages.finished(), waiting, sink)
         if stages is not None:
             self._lift(stages, batch, at_end=True)
-            yield from self._draw(stages.finished(at_end=True), waiting, sink)
+            yield from self._draw(stages.finished(at_end=True), waiting, sink, at_end=True)
             tilt = stages.tilt_degrees
             if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
                 self.notes.append(
@@ -354,16 +359,37 @@ class _Run:
         finished: Iterator[list[Person]],
         waiting: deque[_Detected],
         sink: Sink | None,
+        at_end: bool = False,
     ) -> Iterator[Progress]:
+        """Store finished frames, and draw them once it is known what comes after them."""
         for people in finished:
             item = waiting.popleft()
             self.spool.add(item.time, people, item.shot)
-            if self._layout is not None and sink is not None and item.panel is not None:
-                with self._stopwatch("render"):
-                    image = self._layout.compose(item.panel, people, item.time)
-                with self._stopwatch("encode"):
-                    sink.write(image, item.time)
+            if self._layout is not None and sink is not None:
+                self._undrawn.append((item, people))
+                self._draw_due(self._layout, sink)
             yield Progress(self.spool.frame_count, self._frames.frames_expected)
+        if at_end and self._layout is not None and sink is not None:
+            self._draw_due(self._layout, sink, at_end)
+
+    def _draw_due(self, layout: Layout, sink: Sink, at_end: bool = False) -> None:
+        waiting = self._undrawn
+        while waiting and (
+            at_end
+            or len(waiting) > _MOST_UNDRAWN
+            or waiting[-1][0].time - waiting[0][0].time >= layout.look_ahead_seconds
+        ):
+            item, people = waiting.popleft()
+            if item.panel is None:
+                continue
+            with self._stopwatch("render"):
+                if item.shot != self._shot:
+                    layout.cut(item.shot, item.time)
+                    self._shot = item.shot
+                upcoming = [(later.time, those) for later, those in waiting]
+                image = layout.compose(item.panel, people, item.time, upcoming)
+            with self._stopwatch("encode"):
+                sink.write(image, item.time)
 
 
 def _batches(items: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:

@@ -59,7 +59,7 @@ class _Rectangle:
 
     @property
     def middle(self) -> DoubleArray:
-        return self.values[:2]
+        return np.asarray(self.values[:2])
 
     @property
     def span(self) -> float:
@@ -158,7 +158,7 @@ class Camera:
             self._recent.append((self._time, needed))
         while self._recent[0][0] < self._time - _MEMORY_SECONDS:
             self._recent.popleft()
-        return np.max([box for _, box in self._recent], axis=0)
+        return np.asarray(np.max([box for _, box in self._recent], axis=0))
 
     def _shrunk(self, held: DoubleArray, needed: DoubleArray, limit: float) -> DoubleArray:
         """As much of ``held`` beside what is needed as a span allows."""
@@ -181,7 +181,7 @@ class Camera:
         self._shown = _Rectangle(weights @ np.array([values for _, values in self._goals]))
 
     def _seen(self, box: DoubleArray, middle: DoubleArray) -> tuple[float, ...]:
-        """Where a box lies in the picture, from a floor point: left, right, bottom, top, nearest."""
+        """Left, right, bottom, top and nearest of a box as seen, from a floor point."""
         left, near, bottom = -box[0] - middle[0], -box[2] - middle[1], -box[4]
         right, far, top = box[1] - middle[0], box[3] - middle[1], box[5]
         if self._turning:

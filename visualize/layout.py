@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +15,13 @@ from gridpose.visualize.look import Look
 from gridpose.visualize.overlay import draw_people, label, text_scale
 from gridpose.visualize.palette import THEMES, Theme
 from gridpose.visualize.scene import SceneRenderer
+from gridpose.visualize.stage import LOOK_AHEAD_SECONDS, Moment
 from gridpose.visualize.views import VIEWS, View
 
 DEFAULT_BOX: Final = (1280, 720)
 _INSET_SHARE = 0.38
-_KEPT_RAW_PIXELS = 1_500_000
+_KEPT_RAW_PIXELS = 1_000_000
+_SHOT_SECONDS = 0.5
 _JPEG_QUALITY = 95
 
 
@@ -58,6 +61,7 @@ class Layout:
             "views": self._views,
         }[self.look.layout]()
         self._last_time: float | None = None
+        self._shot, self._shot_until = "", 0.0
 
     def _side_by_side(self) -> None:
         if self.look.resolution is None:
@@ -152,14 +156,43 @@ class Layout:
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         return np.asarray(cv2.imencode(".jpg", resized, quality)[1], np.uint8)
 
-    def compose(self, panel: ImageArray, people: Sequence[Person], time: float) -> ImageArray:
+    @property
+    def look_ahead_seconds(self) -> float:
+        """For how long it is good to know who will be there before a picture is composed."""
+        return LOOK_AHEAD_SECONDS if self._scenes else 0.0
+
+    def cut(self, shot: int, time: float) -> None:
+        """A shot begins that has nothing to do with what was before; its number is shown."""
+        self._last_time = None
+        self._shot, self._shot_until = f"shot {shot}", time + _SHOT_SECONDS
+        for _, renderer, _ in self._scenes:
+            renderer.cut()
+
+    def frame_all(self, moments: Iterable[Moment]) -> None:
+        """Show everybody of all moments (times in seconds), without moving the camera.
+
+        They are gone through more than once.
+        """
+        for _, renderer, _ in self._scenes:
+            renderer.frame_all(moments)
+
+    def compose(
+        self,
+        panel: ImageArray,
+        people: Sequence[Person],
+        time: float,
+        upcoming: Sequence[Moment] = (),
+    ) -> ImageArray:
         """The picture of one moment, (height, width, 3) RGB.
 
         Args:
             panel: what :meth:`panel` gave for this frame.
             people: who is in it.
             time: presentation time in seconds.
+            upcoming: the frames after it as far as they are known, times in seconds; with those of
+                :attr:`look_ahead_seconds` the camera makes room before somebody needs it.
         """
+        ahead = [(later - time, those) for later, those in upcoming]
         elapsed = 0.0 if self._last_time is None else max(0.0, time - self._last_time)
         self._last_time = time
         width, height = self.size
@@ -174,7 +207,7 @@ class Layout:
             draw_people(shown, people, self._source.width / self._source_size[0])
         larger = text_scale(height)
         for box, renderer, name in self._scenes:
-            renderer.draw(people, elapsed, box.of(canvas))
+            renderer.draw(people, elapsed, box.of(canvas), ahead)
             if self.look.layout == "inset":
                 end = (box.left + box.width, box.top + box.height)
                 line = max(1, round(larger))
@@ -189,6 +222,9 @@ class Layout:
         if self.look.layout == "inset":
             place = (52.0 * larger, height - 16.0 * larger)
         label(canvas, f"{time:.2f} s", place, self._theme.text, 0.5 * larger, self._theme.rim)
+        if time < self._shot_until:
+            beside = (place[0] + math.copysign(92.0 * larger, width / 2 - place[0]), place[1])
+            label(canvas, self._shot, beside, self._theme.text, 0.5 * larger, self._theme.rim)
         return canvas
 
 

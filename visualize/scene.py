@@ -86,7 +86,8 @@ class SceneRenderer:
             people: who is there.
             elapsed: seconds since the picture before, for the pace of the camera.
             out: to draw into.
-            upcoming: who will be there, as far as is known, so that the camera makes room in time.
+            upcoming: who will be there in so many seconds, as far as is known, so that the camera
+                makes room in time.
         """
         self._time += elapsed
         self._seen_from = self.view.at(self._time)

@@ -17,7 +17,7 @@ SPACING_METRES = 1.4
 LOOK_AHEAD_SECONDS = 1.0
 """How long before somebody would be cut off the view begins to widen, if that is foreseen."""
 Moment = tuple[float, Sequence[Person]]
-"""Seconds from now, and who is there then."""
+"""A time in seconds, and who is there then."""
 _KEEP_SECONDS = 0.5
 _MARGIN, _CLOSEST = 0.16, 0.05
 _LEAST_REACH = 0.4
@@ -83,6 +83,11 @@ class Stage:
         self, people: Sequence[Person], elapsed: float, upcoming: Sequence[Moment] = ()
     ) -> Mapping[int, DoubleArray]:
         """Take in who is there after ``elapsed`` seconds, and, if known, who will be.
+
+        Args:
+            people: who is there.
+            elapsed: seconds since the last time.
+            upcoming: who will be there, in seconds from now.
 
         Returns:
             By track id, the (3,) m by which the world pose is moved.
