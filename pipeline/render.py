@@ -200,7 +200,7 @@ def _begin_shot(layout: Layout, tracks: PoseTracks, frame: int) -> None:
 
 def _with_upcoming(
     tracks: PoseTracks, seconds: float
-) -> Iterator[tuple[float, list[Person], list[Moment]]]:
+) -> Iterator[tuple[float, Sequence[Person], list[Moment]]]:
     """Time and people of every frame, and the frames of its shot in the seconds after it."""
     later: deque[Moment] = deque()
     following = iter(_Moments(tracks, range(len(tracks.frame_time))))

@@ -62,7 +62,9 @@ class SceneRenderer:
         self._trails: dict[int, deque[tuple[float, DoubleArray]]] = {}
         self._time = 0.0
         self._text = text_scale(size[1])
-        self._framing, self._seen_from = self._stage.framing(self.view), self.view
+        self.framing: Framing
+        """What the last picture shows."""
+        self.framing, self._seen_from = self._stage.framing(self.view), self.view
 
     def cut(self) -> None:
         """What comes next has nothing to do with what was: frame it anew, forget everybody."""
@@ -92,7 +94,7 @@ class SceneRenderer:
         self._time += elapsed
         self._seen_from = self.view.at(self._time)
         places = self._stage.update(people, elapsed, upcoming)
-        self._framing = self._stage.framing(self._seen_from)
+        self.framing = self._stage.framing(self._seen_from)
         empty = self._background()
         image = np.empty_like(empty) if out is None else out
         np.copyto(image, empty)
@@ -110,16 +112,18 @@ class SceneRenderer:
 
     def _centre(self) -> DoubleArray:
         """The world point in the middle of the picture."""
-        framing, view = self._framing, self._seen_from
+        framing, view = self.framing, self._seen_from
         return np.asarray(
             framing.across * view.axes[0]
             + framing.away * view.away
             + np.array((0, 0, framing.height))
         )
 
-    def _project(self, points: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """World points ``(..., 3)`` to pixels ``(..., 2)`` and pixels per metre ``(...)``."""
-        framing = self._framing
+    def project(self, points: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+        """Where world points ``(..., 3)`` are in the last picture: pixels ``(..., 2)``, and pixels
+        per metre ``(...)``.
+        """
+        framing = self.framing
         seen = (points - self._centre()) @ self._seen_from.axes.T
         distance = _DISTANCE * max(1.0, framing.span / 3)
         near = np.maximum(distance + seen[..., 2], _NEAREST)
@@ -128,25 +132,25 @@ class SceneRenderer:
         return pixels + np.array(self.size) / 2, scale
 
     def _background(self) -> ImageArray:
-        if self._empty is not None and self._empty[:2] == (self._framing, self._seen_from):
+        if self._empty is not None and self._empty[:2] == (self.framing, self._seen_from):
             return self._empty[2]
         theme = self._theme
         image: ImageArray = np.empty((self.size[1], self.size[0], 3), np.uint8)
         cv2.rectangle(image, (0, 0), self.size, theme.background, cv2.FILLED)
         corners, lines = self._floor()
-        outline = fixed_point(self._project(corners)[0])
+        outline = fixed_point(self.project(corners)[0])
         cv2.fillConvexPoly(image, outline, theme.floor, cv2.LINE_AA, SHIFT)
         width = max(1, round(0.8 * self._text))
-        drawn = list(fixed_point(self._project(lines)[0]))
+        drawn = list(fixed_point(self.project(lines)[0]))
         cv2.polylines(image, drawn, False, theme.grid, width, cv2.LINE_AA, SHIFT)
         if self._wants_legend:
             self._legend(image)
-        self._empty = (self._framing, self._seen_from, image)
+        self._empty = (self.framing, self._seen_from, image)
         return image
 
     def _floor(self) -> tuple[DoubleArray, DoubleArray]:
         """Corners (4, 3) of the floor, and the lines (N, 2, 3) on it, m."""
-        framing = self._framing
+        framing = self.framing
         across = 0.75 * framing.span * max(1.0, self.size[0] / self.size[1])
         away = _FLOOR_DEPTH + framing.depth / 2
         sideways = abs(self._seen_from.axes[0][0]) < math.cos(math.pi / 4)
@@ -182,7 +186,7 @@ class SceneRenderer:
 
     def _shadow(self, image: ImageArray, world: DoubleArray) -> None:
         """The skeleton's shadow straight below: shows where the feet are, and any height."""
-        pixels, scale = self._project(world * (1.0, 1.0, 0.0))
+        pixels, scale = self.project(world * (1.0, 1.0, 0.0))
         width = max(1, round(1.4 * _BONE_METRES * float(scale[0])))
         segments = list(fixed_point(pixels)[list(BONES)])
         cv2.polylines(image, segments, False, self._theme.shadow, width, cv2.LINE_AA, SHIFT)
@@ -198,7 +202,7 @@ class SceneRenderer:
             trail.append((self._time, world[_TRAIL_JOINTS]))
             while trail[0][0] < self._time - _TRAIL_SECONDS:
                 trail.popleft()
-            pixels, scale = self._project(np.stack([points for _, points in trail]))
+            pixels, scale = self.project(np.stack([points for _, points in trail]))
             fixed = fixed_point(pixels)
             width = max(1, round(0.4 * _BONE_METRES * float(scale.mean())))
             for column, joint in enumerate(_TRAIL_JOINTS):
@@ -210,7 +214,7 @@ class SceneRenderer:
 
     def _person(self, image: ImageArray, person: Person, world: DoubleArray) -> None:
         colours = self._theme.family(person.track_id)
-        pixels, scale = self._project(world)
+        pixels, scale = self.project(world)
         fixed = fixed_point(pixels)
         depth = self._depth(world)
         # Far bones first, so that near ones cross in front of them.
