@@ -270,7 +270,7 @@ def _page(tracks: PoseTracks, output: Path, options: RenderOptions) -> None:
 
     video = None if options.video is None else _small_video(tracks, options.video)
     title = str(tracks.meta.get("source") or output.stem)
-    page = viewer_page(tracks, title=title, video=video)
+    page = viewer_page(tracks, title=title, video=video, hide_unseen=options.look.hide_unseen)
     with replacing(output) as partial:
         partial.write_text(page, encoding="utf-8")
 

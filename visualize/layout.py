@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from gridpose.core import ImageArray, Person
+from gridpose.visualize.inset import CORNERS, EmptiestCorner
 from gridpose.visualize.look import Look
 from gridpose.visualize.overlay import draw_people, label, text_scale
 from gridpose.visualize.palette import THEMES, Theme
@@ -19,7 +20,6 @@ from gridpose.visualize.stage import LOOK_AHEAD_SECONDS, Moment
 from gridpose.visualize.views import VIEWS, View
 
 DEFAULT_BOX: Final = (1280, 720)
-_INSET_SHARE = 0.38
 _KEPT_RAW_PIXELS = 1_000_000
 _SHOT_SECONDS = 0.5
 _JPEG_QUALITY = 95
@@ -52,6 +52,9 @@ class Layout:
         self._source_size = source_size
         self._source: _Box | None = None
         self._scenes: list[tuple[_Box, SceneRenderer, str]] = []
+        self._corners: list[_Box] = []
+        """Where the inset may be, if there is one."""
+        self._corner: EmptiestCorner | None = None
         self.size = (2, 2)
         {
             "side-by-side": self._side_by_side,
@@ -99,12 +102,19 @@ class Layout:
     def _inset(self) -> None:
         self._overlay()
         width, height = self.size
-        side = _even(round(_INSET_SHARE * max(width, height)))
-        side = min(side, _even(round(0.6 * min(width, height))))
         margin = round(0.02 * min(width, height))
-        self._add_scene(
-            _Box(width - side - margin, height - side - margin, side, side), legend=False
-        )
+        side = round(self.look.inset.size * max(width, height))
+        side = _even(max(2, min(side, min(width, height) - 2 * margin - 1)))
+        across = {"left": margin, "right": width - side - margin}
+        down = {"top": margin, "bottom": height - side - margin}
+        chosen = self.look.inset.corner
+        for corner in CORNERS if chosen is None else (chosen,):
+            vertical, horizontal = corner.split("-")
+            self._corners.append(_Box(across[horizontal], down[vertical], side, side))
+        scale = self._source_size[0] / width
+        areas = [(b.left, b.top, b.left + side, b.top + side) for b in self._corners]
+        self._corner = EmptiestCorner(scale * np.array(areas, np.float64))
+        self._add_scene(self._corners[0], legend=False)
 
     def _views(self) -> None:
         self.size = _both_even(self.look.resolution or DEFAULT_BOX)
@@ -126,6 +136,7 @@ class Layout:
             look.arrangement,
             look.trails,
             legend,
+            look.hide_unseen,
         )
         self._scenes.append((box, renderer, name))
 
@@ -167,6 +178,8 @@ class Layout:
         self._shot, self._shot_until = f"shot {shot}", time + _SHOT_SECONDS
         for _, renderer, _ in self._scenes:
             renderer.cut()
+        if self._corner is not None:
+            self._corner.cut()
 
     def frame_all(self, moments: Iterable[Moment]) -> None:
         """Show everybody of all moments (times in seconds), without moving the camera.
@@ -175,6 +188,8 @@ class Layout:
         """
         for _, renderer, _ in self._scenes:
             renderer.frame_all(moments)
+        if self._corner is not None:
+            self._corner.fix(people for _, people in moments)
 
     def compose(
         self,
@@ -204,14 +219,14 @@ class Layout:
                 panel = np.asarray(cv2.imdecode(panel, cv2.IMREAD_COLOR), np.uint8)
             shown = self._source.of(canvas)
             shown[:] = panel
-            draw_people(shown, people, self._source.width / self._source_size[0])
+            scale = self._source.width / self._source_size[0]
+            draw_people(shown, people, scale, hide_unseen=self.look.hide_unseen)
         larger = text_scale(height)
         for box, renderer, name in self._scenes:
+            if self._corner is not None:
+                self._draw_inset(canvas, renderer, self._corner, people, elapsed, ahead)
+                continue
             renderer.draw(people, elapsed, box.of(canvas), ahead)
-            if self.look.layout == "inset":
-                end = (box.left + box.width, box.top + box.height)
-                line = max(1, round(larger))
-                cv2.rectangle(canvas, (box.left, box.top), end, self._theme.grid, line)
             if name:
                 place = (box.left + 36 * larger, box.top + 26 * larger)
                 label(canvas, name, place, self._theme.text, 0.5 * larger, self._theme.rim)
@@ -219,13 +234,34 @@ class Layout:
             cv2.line(canvas, (width // 2, 0), (width // 2, height), self._theme.grid, 1)
             cv2.line(canvas, (0, height // 2), (width, height // 2), self._theme.grid, 1)
         place = (width - 52.0 * larger, height - 16.0 * larger)
-        if self.look.layout == "inset":
+        if self._corner is not None and self._corners[self._corner.corner].left > width / 3:
             place = (52.0 * larger, height - 16.0 * larger)
         label(canvas, f"{time:.2f} s", place, self._theme.text, 0.5 * larger, self._theme.rim)
         if time < self._shot_until:
             beside = (place[0] + math.copysign(92.0 * larger, width / 2 - place[0]), place[1])
             label(canvas, self._shot, beside, self._theme.text, 0.5 * larger, self._theme.rim)
         return canvas
+
+    def _draw_inset(
+        self,
+        canvas: ImageArray,
+        renderer: SceneRenderer,
+        corner: EmptiestCorner,
+        people: Sequence[Person],
+        elapsed: float,
+        ahead: Sequence[Moment],
+    ) -> None:
+        """The scene in its corner; while that changes, fading in there and out elsewhere."""
+        arrived = corner.follow(people, elapsed, [those for _, those in ahead])
+        scene = renderer.draw(people, elapsed, None, ahead)
+        line = max(1, round(text_scale(self.size[1])))
+        cv2.rectangle(
+            scene, (0, 0), (scene.shape[1] - 1, scene.shape[0] - 1), self._theme.grid, line
+        )
+        for index, visible in {corner.before: 1 - arrived, corner.corner: arrived}.items():
+            under = self._corners[index].of(canvas)
+            if visible > 0:
+                cv2.addWeighted(scene, visible, under, 1 - visible, 0, dst=under)
 
 
 def _fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from gridpose.core import BONES, JOINT_NAMES, DoubleArray, ImageArray, Person
-from gridpose.visualize.bones import line_colour, opacity
+from gridpose.core import BONES, JOINT_NAMES, BoolArray, DoubleArray, ImageArray, Person
+from gridpose.visualize.bones import line_colour, opacity, unseen
 from gridpose.visualize.camera import Framing
 from gridpose.visualize.look import Arrangement
 from gridpose.visualize.overlay import SHIFT, fixed_point, label, stroke, text_scale
@@ -28,6 +28,7 @@ _FLOOR_DEPTH = 1.5
 _DISTANCE = 6.0
 _NEAREST = 0.5
 _TRAIL_SECONDS = 0.8
+_HEAD = JOINT_NAMES.index("head")
 _TRAIL_JOINTS = [
     JOINT_NAMES.index(name) for name in ("left_wrist", "left_ankle", "right_wrist", "right_ankle")
 ]
@@ -43,6 +44,7 @@ class SceneRenderer:
         arrangement: people side by side, or where their world poses say.
         trails: draw where hands and feet were in the last 0.8 s.
         legend: explain the colours of the sides.
+        hide_unseen: leave out joints of confidence 0, which nobody saw; else they are faint.
     """
 
     def __init__(
@@ -53,13 +55,14 @@ class SceneRenderer:
         arrangement: Arrangement = "row",
         trails: bool = False,
         legend: bool = True,
+        hide_unseen: bool = False,
     ) -> None:
-        self.size = size
+        self.size, self._hides_unseen = size, hide_unseen
         self.view = view or View()
         self._theme, self._wants_trails, self._wants_legend = theme, trails, legend
         self._stage = Stage(size[0] / size[1], self.view, arrangement)
         self._empty: tuple[Framing, View, ImageArray] | None = None
-        self._trails: dict[int, deque[tuple[float, DoubleArray]]] = {}
+        self._trails: dict[int, deque[tuple[float, DoubleArray, BoolArray]]] = {}
         self._time = 0.0
         self._text = text_scale(size[1])
         self.framing: Framing
@@ -99,8 +102,8 @@ class SceneRenderer:
         image = np.empty_like(empty) if out is None else out
         np.copyto(image, empty)
         placed = [person.pose_world + places[person.track_id] for person in people]
-        for world in placed:
-            self._shadow(image, world)
+        for person, world in zip(people, placed, strict=True):
+            self._shadow(image, world, ~unseen(person.confidence))
         if self._wants_trails:
             self._draw_trails(image, people, placed)
         for index in np.argsort([-self._depth(world[0]) for world in placed], kind="stable"):
@@ -184,11 +187,12 @@ class SceneRenderer:
             )
             x += round(92 * scale)
 
-    def _shadow(self, image: ImageArray, world: DoubleArray) -> None:
-        """The skeleton's shadow straight below: shows where the feet are, and any height."""
+    def _shadow(self, image: ImageArray, world: DoubleArray, seen: BoolArray) -> None:
+        """The seen bones' shadow straight below: shows where the feet are, and any height."""
         pixels, scale = self.project(world * (1.0, 1.0, 0.0))
         width = max(1, round(1.4 * _BONE_METRES * float(scale[0])))
-        segments = list(fixed_point(pixels)[list(BONES)])
+        bones = np.array(BONES)
+        segments = list(fixed_point(pixels)[bones[seen[bones].all(-1)]])
         cv2.polylines(image, segments, False, self._theme.shadow, width, cv2.LINE_AA, SHIFT)
 
     def _draw_trails(
@@ -199,15 +203,18 @@ class SceneRenderer:
         }
         for person, world in zip(people, placed, strict=True):
             trail = self._trails[person.track_id]
-            trail.append((self._time, world[_TRAIL_JOINTS]))
+            seen = ~unseen(person.confidence)[_TRAIL_JOINTS]
+            trail.append((self._time, world[_TRAIL_JOINTS], seen))
             while trail[0][0] < self._time - _TRAIL_SECONDS:
                 trail.popleft()
-            pixels, scale = self.project(np.stack([points for _, points in trail]))
+            pixels, scale = self.project(np.stack([points for _, points, _ in trail]))
             fixed = fixed_point(pixels)
             width = max(1, round(0.4 * _BONE_METRES * float(scale.mean())))
             for column, joint in enumerate(_TRAIL_JOINTS):
                 colour = line_colour(joint, self._theme.family(person.track_id))
                 for row in range(1, len(trail)):
+                    if not (trail[row - 1][2][column] and trail[row][2][column]):
+                        continue
                     age = (self._time - trail[row][0]) / _TRAIL_SECONDS
                     faded = blend(colour, self._theme.background, 0.6 * (1 - age))
                     stroke(image, fixed[row - 1 : row + 1, column], faded, width)
@@ -217,17 +224,29 @@ class SceneRenderer:
         pixels, scale = self.project(world)
         fixed = fixed_point(pixels)
         depth = self._depth(world)
+        hidden = unseen(person.confidence)
         # Far bones first, so that near ones cross in front of them.
         for parent, child in sorted(
             BONES, key=lambda bone: -float(depth[bone[0]] + depth[bone[1]])
         ):
+            faint = bool(hidden[parent] or hidden[child])
+            if faint and self._hides_unseen:
+                continue
             visible = opacity(person.confidence, parent, child)
             colour = blend(line_colour(child, colours), self._theme.background, visible)
             width = max(2, round(_BONE_METRES * float(scale[parent] + scale[child]) / 2))
-            stroke(image, fixed[[parent, child]], colour, width)
+            stroke(image, fixed[[parent, child]], colour, max(1, width // 3) if faint else width)
+            if faint:
+                continue
             radius = round(_JOINT_METRES * float(scale[child]) * (1 << SHIFT))
             end = fixed[child].tolist()
             cv2.circle(image, end, radius, colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
-        above = (float(pixels[10, 0]), float(pixels[:, 1].min()) - 14 * self._text)
+        shown = pixels[~hidden]
+        if not len(shown):
+            if self._hides_unseen:
+                return
+            shown = pixels
+        middle = shown[shown[:, 1].argmin(), 0] if hidden[_HEAD] else pixels[_HEAD, 0]
+        above = (float(middle), float(shown[:, 1].min()) - 14 * self._text)
         scale_of_text = 0.6 * self._text
         label(image, f"{person.track_id}", above, colours.trunk, scale_of_text, self._theme.rim)
