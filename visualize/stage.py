@@ -55,29 +55,31 @@ class Stage:
     def cut(self) -> None:
         """Forget everything: what comes next has nothing to do with what was."""
         self._slots: dict[int, int] = {}
-        self._last_seen: dict[int, float] = {}
+        self._stays_until: dict[int, float] = {}
+        self._planned: dict[int, int] = {}
+        """Slots that were chosen with all moments in view."""
         self._foreseen: deque[_Foreseen] = deque()
         self._camera = Camera(self._aspect, self._view)
 
     def frame_all(self, moments: Iterable[Moment]) -> None:
         """Show the people of all moments from now on, without any movement of the camera.
 
-        Where they come to be so far apart that hardly anything could be seen of them, the camera
-        follows them nevertheless.
+        Everybody keeps one slot of the row, too. Where people come to be so far apart that hardly
+        anything could be seen of them, the camera follows them nevertheless.
         """
         ahead = Stage(self._aspect, self._view, self._arrangement)
-        boxes = [
-            box for time, people in moments if (box := ahead.look_at(time, people)) is not None
-        ]
+        ahead._stays_until = {each.track_id: time for time, people in moments for each in people}
+        boxes = []
+        for time, people in moments:
+            box = ahead._foresee(time, people).wanted
+            self._planned.update(ahead._slots)
+            if box is not None:
+                boxes.append(box)
         if boxes:
             spans = [self._camera.span_of(box) for box in boxes[:: 1 + len(boxes) // 100]]
             union = np.array(boxes)
             if self._camera.span_of(union.max(0)) <= _TOO_WIDE * float(np.median(spans)):
                 self._camera.fix(union)
-
-    def look_at(self, time: float, people: Sequence[Person]) -> DoubleArray | None:
-        """Box (6,) of what is to be seen of people at a time, and their places taken."""
-        return self._foresee(time, people).wanted
 
     def update(
         self, people: Sequence[Person], elapsed: float, upcoming: Sequence[Moment] = ()
@@ -132,17 +134,17 @@ class Stage:
     def _places(self, people: Sequence[Person], time: float) -> dict[int, DoubleArray]:
         if self._arrangement == "places":
             return {person.track_id: np.zeros(3) for person in people}
-        for track_id, last in list(self._last_seen.items()):
-            if time - last > _KEEP_SECONDS:
-                del self._slots[track_id], self._last_seen[track_id]
+        for track_id in list(self._slots):
+            if time - self._stays_until[track_id] > _KEEP_SECONDS:
+                del self._slots[track_id], self._stays_until[track_id]
         # Newcomers line up as they stand in the image.
         for person in sorted(people, key=lambda p: float(p.keypoints_2d[0, 0])):
-            if person.track_id not in self._slots:
+            number = person.track_id
+            if number not in self._slots:
                 taken = set(self._slots.values())
-                self._slots[person.track_id] = next(
-                    slot for slot in range(len(taken) + 1) if slot not in taken
-                )
-            self._last_seen[person.track_id] = time
+                free = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+                self._slots[number] = self._planned.get(number, free)
+            self._stays_until[number] = max(time, self._stays_until.get(number, time))
         # The row stays across the picture, from wherever it is seen; if the viewer walks round it
         # the row itself must not turn.
         along = View().axes[0] if self._view.turning else self._view.axes[0]
