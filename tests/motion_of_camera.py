@@ -7,7 +7,7 @@ from poses import standing_pose
 
 from gridpose.core import Person
 from gridpose.visualize import SceneRenderer, View
-from gridpose.visualize.stage import Stage
+from gridpose.visualize.stage import LOOK_AHEAD_SECONDS, Stage
 
 FPS = 30.0
 
@@ -72,7 +72,9 @@ class Film:
         return int((np.diff(np.sign(steps[np.abs(steps) > 2e-3])) != 0).sum())
 
 
-def filmed(moments, size, arrangement="places", view=None, look_ahead=1.0, whole=False):
+def filmed(
+    moments, size, arrangement="places", view=None, look_ahead=LOOK_AHEAD_SECONDS, whole=False
+):
     """Film moments [(time, people)] with a renderer; ``whole`` shows it all of them first."""
     view = view or View()
     renderer = SceneRenderer(size, view, arrangement=arrangement)

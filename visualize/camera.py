@@ -21,11 +21,12 @@ BELOW_FLOOR = 0.4
 _FLOOR_SHARE = 1 / 6
 """The floor stays at this height of the picture however much is shown."""
 _STEEP_DEGREES = 45.0
-_WIDENING = 0.12
-"""Of the span in a second; who walks away is rather followed."""
-_MEMORY_SECONDS, _BIN_SECONDS = 4.0, 0.5
-_CLOSE_BELOW, _CLOSED_BELOW = 0.7, 0.95
-_CLOSING_SECONDS = 5.0
+_WIDENING, _NARROWING = 0.12, 0.1
+"""Of the span in a second; who walks away faster is rather followed."""
+_MEMORY_SECONDS, _BIN_SECONDS = 2.0, 0.5
+_CLOSE_BELOW, _CLOSED_BELOW = 0.75, 0.95
+_EMPTY_SECONDS = 3.0
+_CENTRING_SECONDS = 5.0
 _ASIDE, _CENTRED = 0.22, 0.04
 """Parts of the width: people farther from the middle are brought there, until they are as near."""
 _LEAST_SMOOTHING = 0.15
@@ -89,7 +90,7 @@ class Camera:
         self._shown: _Rectangle | None = None
         self._goals: deque[tuple[float, DoubleArray]] = deque()
         self._recent: deque[tuple[float, DoubleArray]] = deque()
-        self._closing = False
+        self._closing, self._empty = False, 0.0
         self._fixed = False
         self._time = 0.0
         self._smoothing = _LEAST_SMOOTHING
@@ -132,20 +133,25 @@ class Camera:
             return
         recent = self._remembered(needed)
         held = np.maximum(self._held, needed)
-        limit = self._goal.span * math.exp(_WIDENING * elapsed)
+        wanted = self._placed(recent, None)
+        # Where it would soon be too empty there is no use in widening.
+        most = max(self._goal.span, wanted.span / _CLOSE_BELOW)
+        limit = min(most, self._goal.span * math.exp(_WIDENING * elapsed))
         if self.span_of(held) > limit:
             held = self._shrunk(held, needed, limit)
         across = self._goal.middle[0]
-        wanted = self._placed(recent, None)
         aside = abs(wanted.middle[0] - across) / (self._aspect * self._goal.span)
         small = wanted.span / self.span_of(held)
+        empty = small < _CLOSE_BELOW or aside > _ASIDE
+        self._empty = self._empty + elapsed if empty else 0.0
         if self._closing:
             self._closing = small < _CLOSED_BELOW or aside > _CENTRED
         else:
-            self._closing = small < _CLOSE_BELOW or aside > _ASIDE
+            self._closing = self._empty > _EMPTY_SECONDS
         if self._closing:
-            share = 1 - math.exp(-elapsed / _CLOSING_SECONDS)
-            held = held + share * (recent - held)
+            limit = self._goal.span * math.exp(-_NARROWING * elapsed)
+            held = self._shrunk(held, np.minimum(held, recent), limit)
+            share = 1 - math.exp(-elapsed / _CENTRING_SECONDS)
             across += share * (wanted.middle[0] - across)
         self._held, self._goal = held, self._placed(held, across)
 
@@ -163,7 +169,7 @@ class Camera:
     def _shrunk(self, held: DoubleArray, needed: DoubleArray, limit: float) -> DoubleArray:
         """As much of ``held`` beside what is needed as a span allows."""
         low, high = 0.0, 1.0
-        for _ in range(8):
+        for _ in range(14):
             share = (low + high) / 2
             fits = self.span_of(needed + share * (held - needed)) <= limit
             low, high = (share, high) if fits else (low, share)

@@ -14,7 +14,7 @@ from gridpose.visualize.look import Arrangement
 from gridpose.visualize.views import View
 
 SPACING_METRES = 1.4
-LOOK_AHEAD_SECONDS = 1.0
+LOOK_AHEAD_SECONDS = 1.5
 """How long before somebody would be cut off the view begins to widen, if that is foreseen."""
 Moment = tuple[float, Sequence[Person]]
 """A time in seconds, and who is there then."""

@@ -32,15 +32,16 @@ def test_the_view_has_widened_when_somebody_comes_far_away():
     film = filmed(moments_of(people), SQUARE)
     assert film.cut_off == 0
     assert film.reversals == 0
-    # From 2.7 to 5 m in a second is fast, but no jolt: the pace changes little from frame to frame.
-    assert film.jolt < 0.15
+    # From 2.7 to 4.8 m in 1.5 s, but no jolt: the pace changes little from frame to frame.
+    assert film.scale_rate.max() < 0.6
+    assert film.jolt < 0.06
     assert film.path < 2.5
-    assert film.spans[:30] == pytest.approx(film.spans[0], abs=1e-3)
+    assert film.spans[:15] == pytest.approx(film.spans[0], abs=1e-3)
     assert film.spans[-1] < 5.6
 
 
 @pytest.mark.parametrize("view", ["default", "side", "top", "orbit"])
-@pytest.mark.parametrize("look_ahead", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("look_ahead", [0.0, 0.4, 1.5])
 def test_nobody_is_cut_off_by_any_view(view, look_ahead):
     people = [
         [
@@ -131,7 +132,7 @@ def test_what_is_too_wide_for_one_framing_is_followed():
     people = [[standing(1, across=2 * f / FPS)] for f in range(600)]
     film = filmed(moments_of(people), SQUARE, whole=True)
     assert film.cut_off == 0
-    assert film.filled.min() > 0.2
+    assert film.filled.min() > 0.15  # 40 m in one picture: 0.04
 
 
 @settings(max_examples=25)
@@ -154,7 +155,7 @@ def test_nobody_is_ever_cut_off(data):
     ]
     view = View(data.draw(st.floats(0, 360)), data.draw(st.floats(-10, 89)))
     size = data.draw(st.sampled_from([(120, 90), (90, 160)]))
-    ahead = data.draw(st.sampled_from([0.0, 0.3, 1.0]))
+    ahead = data.draw(st.sampled_from([0.0, 0.3, 1.5]))
     arrangement = data.draw(st.sampled_from(["row", "places"]))
     film = filmed(moments_of(people), size, arrangement, view, ahead)
     assert film.cut_off == 0

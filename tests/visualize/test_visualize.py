@@ -381,10 +381,10 @@ def test_the_number_of_somebody_without_a_head_stands_over_what_is_seen():
     upper = [i for i, name in enumerate(JOINT_NAMES) if not name.endswith(legs)]
     headless.confidence[upper] = 0
     assert label_rows(headless).min() > label_rows(person()).min() + 60
-    nobody = person(confidence=0.0)
-    empty = SceneRenderer((480, 480), hide_unseen=True).draw([])
-    drawn = SceneRenderer((480, 480), hide_unseen=True).draw([nobody])
-    np.testing.assert_array_equal(drawn, empty)
+    nobody, other = person(confidence=0.0), person(confidence=0.0)
+    other.pose_world[JOINT_NAMES.index("left_knee"), 0] = 0
+    drawn = [SceneRenderer((480, 480), hide_unseen=True).draw([one]) for one in (nobody, other)]
+    np.testing.assert_array_equal(*drawn)
     image = np.zeros((480, 640, 3), np.uint8)
     draw_people(image, [nobody], hide_unseen=True)
     assert not image.any()
@@ -420,7 +420,7 @@ def inset_corners(frames, inset, fixed=False, ahead=True):
     panel = layout.panel(np.full((720, 1280, 3), 255, np.uint8))
     found = []
     for index, (time, people) in enumerate(moments):
-        upcoming = moments[index + 1 : index + 31] if ahead else ()
+        upcoming = moments[index + 1 : index + 46] if ahead else ()
         canvas = layout.compose(panel, people, time, upcoming)
         ground = share(canvas, DARK.background, 3)
         parts = {
