@@ -23,9 +23,9 @@ _FLOOR_SHARE = 1 / 6
 _STEEP_DEGREES = 45.0
 _WIDENING, _NARROWING = 0.12, 0.1
 """Of the span in a second; who walks away faster is rather followed."""
-_MEMORY_SECONDS, _BIN_SECONDS = 2.0, 0.5
+_MEMORY_SECONDS, _BIN_SECONDS = 1.0, 0.5
 _CLOSE_BELOW, _CLOSED_BELOW = 0.75, 0.95
-_EMPTY_SECONDS = 3.0
+_EMPTY_SECONDS = 4.0
 _CENTRING_SECONDS = 5.0
 _ASIDE, _CENTRED = 0.22, 0.04
 """Parts of the width: people farther from the middle are brought there, until they are as near."""
@@ -135,7 +135,7 @@ class Camera:
         held = np.maximum(self._held, needed)
         wanted = self._placed(recent, None)
         # Where it would soon be too empty there is no use in widening.
-        most = max(self._goal.span, wanted.span / _CLOSE_BELOW)
+        most = max(self._goal.span, wanted.span / _CLOSED_BELOW)
         limit = min(most, self._goal.span * math.exp(_WIDENING * elapsed))
         if self.span_of(held) > limit:
             held = self._shrunk(held, needed, limit)
@@ -176,13 +176,13 @@ class Camera:
         return np.asarray(needed + low * (held - needed))
 
     def _ease(self, goal: _Rectangle) -> None:
-        """Average the goals of the time that is looked ahead, with a Hann window."""
+        """Average the goals of as long as is looked ahead; a step becomes a smoothstep."""
         self._goals.append((self._time, goal.values))
         while len(self._goals) > 1 and self._goals[0][0] < self._time - self._smoothing:
             self._goals.popleft()
         ages = self._time - np.array([time for time, _ in self._goals])
         parts = np.clip(ages / self._smoothing, 0, 1)
-        below = parts - np.sin(2 * math.pi * parts) / (2 * math.pi)
+        below = parts**2 * (3 - 2 * parts)
         weights = np.append(1.0, below[:-1]) - below
         self._shown = _Rectangle(weights @ np.array([values for _, values in self._goals]))
 

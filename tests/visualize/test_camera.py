@@ -34,7 +34,7 @@ def test_the_view_has_widened_when_somebody_comes_far_away():
     assert film.reversals == 0
     # From 2.7 to 4.8 m in 1.5 s, but no jolt: the pace changes little from frame to frame.
     assert film.scale_rate.max() < 0.6
-    assert film.jolt < 0.06
+    assert film.jolt < 0.08
     assert film.path < 2.5
     assert film.spans[:15] == pytest.approx(film.spans[0], abs=1e-3)
     assert film.spans[-1] < 5.6

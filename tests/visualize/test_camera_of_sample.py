@@ -26,8 +26,9 @@ def test_the_view_is_calm(moments, size):
     arrangement, people = moments
     film = filmed(people, size, arrangement)
     print(
-        f"\n{arrangement} {size}: scale {film.scale_rate.max():.3f}/s, pan {film.pan_speed.max():.2f} "
-        f"m/s, path {film.path:.2f} m, {film.reversals} reversals, filled {film.filled.min():.2f}"
+        f"\n{arrangement} {size}: scale {film.scale_rate.max():.3f}/s, "
+        f"pan {film.pan_speed.max():.2f} m/s, path {film.path:.2f} m, "
+        f"{film.reversals} reversals, filled {film.filled.min():.2f}"
     )
     assert film.cut_off == 0
     assert film.reversals == 0
