@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
-from gridpose.core import ImageArray, InputError, PoseTracks, UsageError
+from gridpose.core import ImageArray, InputError, Person, PoseTracks, UsageError
 from gridpose.pipeline.outputs import check_output, check_suffix
 from gridpose.pipeline.result import Progress
 from gridpose.pipeline.video.endpoints import ImageSink
@@ -25,6 +26,10 @@ from gridpose.pipeline.video.reader import Frame, VideoReader
 from gridpose.pipeline.video.writer import VideoWriter
 from gridpose.storage import replacing
 from gridpose.visualize.look import Look
+
+if TYPE_CHECKING:
+    from gridpose.visualize.layout import Layout
+    from gridpose.visualize.stage import Moment
 
 KINDS: Final = (".mp4", ".html", ".png", ".jpg")
 _GROUND: Final = (74, 82, 94)
@@ -163,10 +168,51 @@ def _video(
                 )
             )
         shown = source if layout.shows_source else None
-        for frame, picture in enumerate(_pictures(tracks, shown, info)):
-            moment = float(tracks.frame_time[frame])
-            sink.write(layout.compose(layout.panel(picture), tracks.people(frame), moment), moment)
+        known = _with_upcoming(tracks, layout.look_ahead_seconds)
+        for frame, (picture, (moment, people, upcoming)) in enumerate(
+            zip(_pictures(tracks, shown, info), known, strict=True)
+        ):
+            _begin_shot(layout, tracks, frame)
+            sink.write(layout.compose(layout.panel(picture), people, moment, upcoming), moment)
             on_progress(Progress(frame + 1, len(tracks.frame_time)))
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Time and people of some frames, which may be gone through again and again."""
+
+    tracks: PoseTracks
+    frames: Iterable[int]
+
+    def __iter__(self) -> Iterator[Moment]:
+        return ((float(self.tracks.frame_time[f]), self.tracks.people(f)) for f in self.frames)
+
+
+def _begin_shot(layout: Layout, tracks: PoseTracks, frame: int) -> None:
+    """Where a shot begins, choose one framing that suits all of it."""
+    shot = int(tracks.shot[frame])
+    if frame and shot == tracks.shot[frame - 1]:
+        return
+    if frame:
+        layout.cut(shot, float(tracks.frame_time[frame]))
+    layout.frame_all(_Moments(tracks, np.flatnonzero(tracks.shot == shot).tolist()))
+
+
+def _with_upcoming(
+    tracks: PoseTracks, seconds: float
+) -> Iterator[tuple[float, Sequence[Person], list[Moment]]]:
+    """Time and people of every frame, and the frames of its shot in the seconds after it."""
+    later: deque[Moment] = deque()
+    following = iter(_Moments(tracks, range(len(tracks.frame_time))))
+    read = 0
+    for frame, shot in enumerate(tracks.shot):
+        end = tracks.frame_time[frame] + seconds
+        while read <= frame or (read < len(tracks.shot) and tracks.frame_time[read] <= end):
+            later.append(next(following))
+            read += 1
+        moment, people = later.popleft()
+        same = int((tracks.shot[frame + 1 : read] == shot).sum())
+        yield moment, people, list(islice(later, same))
 
 
 def _sheet(
@@ -186,11 +232,12 @@ def _sheet(
     cell = _cell_size(columns, math.ceil(count / columns), options.look)
     look = replace(options.look, resolution=cell)
     cells: list[ImageArray] = []
-    # One layout for all, so that all have one scale; time passes between them.
+    # One layout for all, so that all have one scale.
     layout = Layout(tracks.image_size, look)
     video = options.video if layout.shows_source else None
     for frame, picture in enumerate(_pictures(tracks, video)):
         moment = float(tracks.frame_time[frame])
+        _begin_shot(layout, tracks, frame)
         if frame in wanted or look.trails:
             image = layout.compose(layout.panel(picture), tracks.people(frame), moment)
             if frame in wanted:
@@ -223,7 +270,7 @@ def _page(tracks: PoseTracks, output: Path, options: RenderOptions) -> None:
 
     video = None if options.video is None else _small_video(tracks, options.video)
     title = str(tracks.meta.get("source") or output.stem)
-    page = viewer_page(tracks, title=title, video=video)
+    page = viewer_page(tracks, title=title, video=video, hide_unseen=options.look.hide_unseen)
     with replacing(output) as partial:
         partial.write_text(page, encoding="utf-8")
 

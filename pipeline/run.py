@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridpose.core import AnyArray, ImageArray, InputError, UsageError
+from gridpose.pipeline.drawing import Drawing
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.motion.left_out import LeftOut, left_out_note
@@ -262,6 +263,9 @@ class _Run:
 
     def _finish(self, detected: Iterable[_Detected], sink: Sink | None) -> Iterator[Progress]:
         """Everything after detection."""
+        drawing = None
+        if self._layout is not None and sink is not None:
+            drawing = Drawing(self._layout, sink, self._stopwatch)
         waiting: deque[_Detected] = deque()
         """Frames that are not drawn yet."""
         batch: list[_Detected] = []
@@ -273,16 +277,16 @@ class _Run:
         for item in detected:
             stages = stages or self._load_post_detection()
             if item.shot != shot:
-                yield from self._end_shot(stages, batch, waiting, sink)
+                yield from self._end_shot(stages, batch, waiting, drawing)
                 stages, shot = stages.anew(), item.shot
             waiting.append(item)
             batch.append(item)
             if len(batch) >= max(self._options.batch_size, _LIFT_BATCH):
                 self._lift(stages, batch)
                 batch.clear()
-            yield from self._draw(stages, waiting, sink)
+            yield from self._draw(stages, waiting, drawing)
         if stages is not None:
-            yield from self._end_shot(stages, batch, waiting, sink)
+            yield from self._end_shot(stages, batch, waiting, drawing)
             if self.left_out:
                 self._note(left_out_note(self.left_out))
 
@@ -291,12 +295,14 @@ class _Run:
         stages: PostDetection,
         batch: list[_Detected],
         waiting: deque[_Detected],
-        sink: Sink | None,
+        drawing: Drawing | None,
     ) -> Iterator[Progress]:
         """Finish all frames of a shot."""
         self._lift(stages, batch, at_end=True)
         batch.clear()
-        yield from self._draw(stages, waiting, sink, at_end=True)
+        yield from self._draw(stages, waiting, drawing, at_end=True)
+        if drawing is not None:
+            drawing.draw_rest()
         self._remark(stages)
 
     def _remark(self, stages: PostDetection) -> None:
@@ -400,21 +406,18 @@ class _Run:
         self,
         stages: PostDetection,
         waiting: deque[_Detected],
-        sink: Sink | None,
+        drawing: Drawing | None,
         at_end: bool = False,
     ) -> Iterator[Progress]:
         for people in stages.finished(at_end):
             item = waiting.popleft()
             self.spool.add(item.time, people, item.shot)
-            if self._layout is not None and sink is not None and item.panel is not None:
+            if drawing is not None and item.panel is not None:
                 if item.shot != self._drawn_shot:
-                    own = self._options.look.arrangement
-                    self._layout.arrange("places" if stages.places.are_shown else own)
+                    in_places = stages.places.are_shown
+                    drawing.begin_shot(item.shot, item.time, in_places=in_places)
                     self._drawn_shot = item.shot
-                with self._stopwatch("render"):
-                    image = self._layout.compose(item.panel, people, item.time)
-                with self._stopwatch("encode"):
-                    sink.write(image, item.time)
+                drawing.add(item.panel, people, item.time)
             yield Progress(self.spool.frame_count, self._frames.frames_expected)
 
 

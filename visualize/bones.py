@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from gridpose.core import JOINT_NAMES, FloatArray
+import numpy as np
+
+from gridpose.core import JOINT_NAMES, BoolArray, FloatArray
 from gridpose.visualize.palette import Colour, Family
 
 FAINTEST: Final = 0.15
@@ -16,6 +18,11 @@ def line_colour(child: int, colours: Family) -> Colour:
     if name.startswith("left_"):
         return colours.left
     return colours.right if name.startswith("right_") else colours.trunk
+
+
+def unseen(confidence: FloatArray) -> BoolArray:
+    """Which joints nobody saw: outside the picture, or hidden."""
+    return np.asarray(~(confidence > 0))
 
 
 def opacity(confidence: FloatArray, *joints: int) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,15 +11,17 @@ import cv2
 import numpy as np
 
 from gridpose.core import ImageArray, Person
+from gridpose.visualize.inset import CORNERS, EmptiestCorner
 from gridpose.visualize.look import Arrangement, Look
 from gridpose.visualize.overlay import draw_people, label, text_scale
 from gridpose.visualize.palette import THEMES, Theme
 from gridpose.visualize.scene import SceneRenderer
+from gridpose.visualize.stage import LOOK_AHEAD_SECONDS, Moment
 from gridpose.visualize.views import VIEWS, View
 
 DEFAULT_BOX: Final = (1280, 720)
-_INSET_SHARE = 0.38
-_KEPT_RAW_PIXELS = 1_500_000
+_KEPT_RAW_PIXELS = 1_000_000
+_SHOT_SECONDS = 0.5
 _JPEG_QUALITY = 95
 
 
@@ -49,6 +52,9 @@ class Layout:
         self._source_size = source_size
         self._source: _Box | None = None
         self._scenes: list[tuple[_Box, SceneRenderer, str]] = []
+        self._corners: list[_Box] = []
+        """Where the inset may be, if there is one."""
+        self._corner: EmptiestCorner | None = None
         self.size = (2, 2)
         {
             "side-by-side": self._side_by_side,
@@ -58,6 +64,7 @@ class Layout:
             "views": self._views,
         }[self.look.layout]()
         self._last_time: float | None = None
+        self._shot, self._shot_until = "", 0.0
 
     def _side_by_side(self) -> None:
         if self.look.resolution is None:
@@ -95,12 +102,19 @@ class Layout:
     def _inset(self) -> None:
         self._overlay()
         width, height = self.size
-        side = _even(round(_INSET_SHARE * max(width, height)))
-        side = min(side, _even(round(0.6 * min(width, height))))
         margin = round(0.02 * min(width, height))
-        self._add_scene(
-            _Box(width - side - margin, height - side - margin, side, side), legend=False
-        )
+        side = round(self.look.inset.size * max(width, height))
+        side = _even(max(2, min(side, min(width, height) - 2 * margin - 1)))
+        across = {"left": margin, "right": width - side - margin}
+        down = {"top": margin, "bottom": height - side - margin}
+        chosen = self.look.inset.corner
+        for corner in CORNERS if chosen is None else (chosen,):
+            vertical, horizontal = corner.split("-")
+            self._corners.append(_Box(across[horizontal], down[vertical], side, side))
+        scale = self._source_size[0] / width
+        areas = [(b.left, b.top, b.left + side, b.top + side) for b in self._corners]
+        self._corner = EmptiestCorner(scale * np.array(areas, np.float64))
+        self._add_scene(self._corners[0], legend=False)
 
     def _views(self) -> None:
         self.size = _both_even(self.look.resolution or DEFAULT_BOX)
@@ -122,6 +136,7 @@ class Layout:
             look.arrangement,
             look.trails,
             legend,
+            look.hide_unseen,
         )
         self._scenes.append((box, renderer, name))
 
@@ -157,14 +172,47 @@ class Layout:
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         return np.asarray(cv2.imencode(".jpg", resized, quality)[1], np.uint8)
 
-    def compose(self, panel: ImageArray, people: Sequence[Person], time: float) -> ImageArray:
+    @property
+    def look_ahead_seconds(self) -> float:
+        """For how long it is good to know who will be there before a picture is composed."""
+        return LOOK_AHEAD_SECONDS if self._scenes else 0.0
+
+    def cut(self, shot: int, time: float) -> None:
+        """A shot begins that has nothing to do with what was before; its number is shown."""
+        self._last_time = None
+        self._shot, self._shot_until = f"shot {shot}", time + _SHOT_SECONDS
+        for _, renderer, _ in self._scenes:
+            renderer.cut()
+        if self._corner is not None:
+            self._corner.cut()
+
+    def frame_all(self, moments: Iterable[Moment]) -> None:
+        """Show everybody of all moments (times in seconds), without moving the camera.
+
+        They are gone through more than once.
+        """
+        for _, renderer, _ in self._scenes:
+            renderer.frame_all(moments)
+        if self._corner is not None:
+            self._corner.fix(people for _, people in moments)
+
+    def compose(
+        self,
+        panel: ImageArray,
+        people: Sequence[Person],
+        time: float,
+        upcoming: Sequence[Moment] = (),
+    ) -> ImageArray:
         """The picture of one moment, (height, width, 3) RGB.
 
         Args:
             panel: what :meth:`panel` gave for this frame.
             people: who is in it.
             time: presentation time in seconds.
+            upcoming: the frames after it as far as they are known, times in seconds; with those of
+                :attr:`look_ahead_seconds` the camera makes room before somebody needs it.
         """
+        ahead = [(later - time, those) for later, those in upcoming]
         elapsed = 0.0 if self._last_time is None else max(0.0, time - self._last_time)
         self._last_time = time
         width, height = self.size
@@ -176,14 +224,14 @@ class Layout:
                 panel = np.asarray(cv2.imdecode(panel, cv2.IMREAD_COLOR), np.uint8)
             shown = self._source.of(canvas)
             shown[:] = panel
-            draw_people(shown, people, self._source.width / self._source_size[0])
+            scale = self._source.width / self._source_size[0]
+            draw_people(shown, people, scale, hide_unseen=self.look.hide_unseen)
         larger = text_scale(height)
         for box, renderer, name in self._scenes:
-            renderer.draw(people, elapsed, box.of(canvas))
-            if self.look.layout == "inset":
-                end = (box.left + box.width, box.top + box.height)
-                line = max(1, round(larger))
-                cv2.rectangle(canvas, (box.left, box.top), end, self._theme.grid, line)
+            if self._corner is not None:
+                self._draw_inset(canvas, renderer, self._corner, people, elapsed, ahead)
+                continue
+            renderer.draw(people, elapsed, box.of(canvas), ahead)
             if name:
                 place = (box.left + 36 * larger, box.top + 26 * larger)
                 label(canvas, name, place, self._theme.text, 0.5 * larger, self._theme.rim)
@@ -191,10 +239,34 @@ class Layout:
             cv2.line(canvas, (width // 2, 0), (width // 2, height), self._theme.grid, 1)
             cv2.line(canvas, (0, height // 2), (width, height // 2), self._theme.grid, 1)
         place = (width - 52.0 * larger, height - 16.0 * larger)
-        if self.look.layout == "inset":
+        if self._corner is not None and self._corners[self._corner.corner].left > width / 3:
             place = (52.0 * larger, height - 16.0 * larger)
         label(canvas, f"{time:.2f} s", place, self._theme.text, 0.5 * larger, self._theme.rim)
+        if time < self._shot_until:
+            beside = (place[0] + math.copysign(92.0 * larger, width / 2 - place[0]), place[1])
+            label(canvas, self._shot, beside, self._theme.text, 0.5 * larger, self._theme.rim)
         return canvas
+
+    def _draw_inset(
+        self,
+        canvas: ImageArray,
+        renderer: SceneRenderer,
+        corner: EmptiestCorner,
+        people: Sequence[Person],
+        elapsed: float,
+        ahead: Sequence[Moment],
+    ) -> None:
+        """The scene in its corner; while that changes, fading in there and out elsewhere."""
+        arrived = corner.follow(people, elapsed, [those for _, those in ahead])
+        scene = renderer.draw(people, elapsed, None, ahead)
+        line = max(1, round(text_scale(self.size[1])))
+        cv2.rectangle(
+            scene, (0, 0), (scene.shape[1] - 1, scene.shape[0] - 1), self._theme.grid, line
+        )
+        for index, visible in {corner.before: 1 - arrived, corner.corner: arrived}.items():
+            under = self._corners[index].of(canvas)
+            if visible > 0:
+                cv2.addWeighted(scene, visible, under, 1 - visible, 0, dst=under)
 
 
 def _fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from gridpose.core import UsageError
 from gridpose.option import PICTURE, Option
+from gridpose.visualize.inset import AUTO_INSET, Inset, parse_inset
 from gridpose.visualize.palette import ThemeName
 from gridpose.visualize.views import VIEWS, View, parse_view
 
@@ -49,8 +50,8 @@ class Look:
     """How results are drawn.
 
     ``resolution`` is the width and height of the picture; None goes by the source. ``view`` is
-    where the 3D scene is seen from. ``arrangement`` "places" puts people where their world poses
-    say, "row" side by side.
+    where the 3D scene is seen from. Joints with confidence 0 are unseen. ``arrangement`` "places"
+    puts people where their world poses say, "row" side by side.
     """
 
     layout: Annotated[
@@ -85,4 +86,21 @@ class Look:
     ] = VIEWS["default"]
     theme: Annotated[ThemeName, Option("Dark or light ground.", PICTURE)] = "dark"
     trails: Annotated[bool, Option("Draw where hands and feet were a moment ago.", PICTURE)] = False
+    hide_unseen: Annotated[
+        bool,
+        Option("Leave out joints that are outside the picture or hidden, else faint.", PICTURE),
+    ] = False
+    inset: Annotated[
+        Inset,
+        Option(
+            "Where the inset of that layout is, and its side as part of the picture's longer one: "
+            "top-left, top-right, bottom-left, bottom-right or auto (the emptiest corner), and "
+            "0.1 to 0.5.",
+            PICTURE,
+            type=str,
+            default="auto,0.3",
+            metavar="CORNER,SIZE",
+            parse=parse_inset,
+        ),
+    ] = AUTO_INSET
     arrangement: Arrangement = "row"

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from gridpose.core import BONES, AnyArray, FloatArray, ImageArray, Person
-from gridpose.visualize.bones import line_colour, opacity
+from gridpose.core import BONES, JOINT_NAMES, AnyArray, FloatArray, ImageArray, Person
+from gridpose.visualize.bones import line_colour, opacity, unseen
 from gridpose.visualize.palette import DARK, Colour, Theme
 
 SHIFT = 4
 """OpenCV takes coordinates in 1/16 px: :func:`fixed_point`."""
 _SOLID = 0.9
+_DOTTED = 0.4
+_HEAD = JOINT_NAMES.index("head")
 _FARTHEST = 1e5
 
 
@@ -23,30 +25,54 @@ def text_scale(height: int) -> float:
 
 
 def draw_people(
-    image: ImageArray, people: Sequence[Person], scale: float = 1.0, theme: Theme = DARK
+    image: ImageArray,
+    people: Sequence[Person],
+    scale: float = 1.0,
+    theme: Theme = DARK,
+    hide_unseen: bool = False,
 ) -> None:
     """Draw 2D skeletons and track numbers into an (H, W, 3) RGB image, in place.
+
+    Bones with a joint of confidence 0, which nobody saw, are dotted, and left out where that joint
+    is outside the image.
 
     Args:
         people: their ``keypoints_2d`` are multiplied by ``scale`` first.
         theme: whose colours for people are taken.
+        hide_unseen: leave them out everywhere.
     """
     larger = text_scale(image.shape[0])
     for person in people:
         points = person.keypoints_2d * scale
+        hidden = unseen(person.confidence)
+        seen = points[~hidden]
         # OpenCV draws nonsense where coordinates overflow.
-        if not np.abs(points).max() < _FARTHEST:
+        if not len(seen) or not np.abs(points).max() < _FARTHEST:
             continue
+        outside = ((points < 0) | (points >= image.shape[1::-1])).any(-1)
+        left_out = hidden & (outside | hide_unseen)
         colours = theme.family(person.track_id)
-        extent = float(np.ptp(points, axis=0).max())
+        extent = float(np.ptp(seen, axis=0).max())
         width = int(np.clip(round(extent / 110), 2, round(8 * larger)))
         for parent, child in BONES:
+            if left_out[parent] or left_out[child]:
+                continue
             visible = opacity(person.confidence, parent, child)
-            ends = points[[parent, child]]
-            _line(image, ends, line_colour(child, colours), width, visible)
-        above = float(points[10, 1]) - 14 * larger - 0.05 * extent
-        centre = (float(points[10, 0]), above)
-        label(image, f"{person.track_id}", centre, colours.trunk, 0.6 * larger, theme.rim)
+            colour, ends = line_colour(child, colours), points[[parent, child]]
+            if hidden[parent] or hidden[child]:
+                _dots(image, ends, colour, width)
+            else:
+                _line(image, ends, colour, width, visible)
+        top = seen[seen[:, 1].argmin()] if hidden[_HEAD] else points[_HEAD]
+        above = float(top[1]) - 14 * larger - 0.05 * extent
+        label(
+            image,
+            f"{person.track_id}",
+            (float(top[0]), above),
+            colours.trunk,
+            0.6 * larger,
+            theme.rim,
+        )
 
 
 def fixed_point(points: AnyArray) -> AnyArray:
@@ -58,6 +84,14 @@ def stroke(image: ImageArray, ends: AnyArray, colour: Colour, width: int) -> Non
     """An opaque line between two points (2, 2) of :func:`fixed_point`."""
     start, end = ends.tolist()
     cv2.line(image, start, end, colour, width, cv2.LINE_AA, SHIFT)
+
+
+def _dots(image: ImageArray, ends: FloatArray, colour: Colour, width: int) -> None:
+    """Small dots between two points (2, 2) px."""
+    count = int(np.clip(np.linalg.norm(ends[1] - ends[0]) / (3.0 * width), 2, 40))
+    for part in np.linspace(0, 1, count):
+        dot = ends[0] + part * (ends[1] - ends[0])
+        _line(image, np.stack((dot, dot)), colour, max(1, width // 2), _DOTTED)
 
 
 def _line(image: ImageArray, ends: FloatArray, colour: Colour, width: int, visible: float) -> None:

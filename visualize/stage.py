@@ -2,93 +2,149 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gridpose.core import DoubleArray, Person
+from gridpose.visualize.camera import BELOW_FLOOR, Camera, Framing
 from gridpose.visualize.look import Arrangement
 from gridpose.visualize.views import View
 
 SPACING_METRES = 1.4
+LOOK_AHEAD_SECONDS = 1.5
+"""How long before somebody would be cut off the view begins to widen, if that is foreseen."""
+Moment = tuple[float, Sequence[Person]]
+"""A time in seconds, and who is there then."""
 _KEEP_SECONDS = 0.5
-_MARGIN = 0.25
-_LEAST_REACH = 0.6
-_LEAST_HEIGHT = 2.25
-_BELOW_FLOOR = 0.45
-_STEP = 0.3
-"""Bounds move to multiples of this, so that a swinging arm does not move the camera."""
-_WIDEN_SECONDS, _NARROW_SECONDS = 0.15, 0.8
-_STEEP_DEGREES = 45.0
-DISTANCE = 6.0
-"""Of the viewer, in metres, from a scene that is up to 3 m high; farther from higher ones."""
+_MARGIN, _CLOSEST = 0.16, 0.05
+_LEAST_REACH = 0.4
+_LEAST_HEIGHT = 2.2
+_ABOVE_HEAD = 0.25
+_SAME_MOMENT = 1e-6
+_TOO_WIDE = 4.0
+"""Who fills less than one part in so many of the picture is followed instead."""
 
 
 @dataclass(frozen=True)
-class Framing:
-    """What the picture shows, in metres.
+class _Foreseen:
+    """Who stands where at a time, the box of what is to be seen then, and that of the joints."""
 
-    The point in its middle is ``across`` to the viewer's right, ``away`` from the viewer along the
-    floor and ``height`` above it; ``span`` is from top to bottom, ``depth`` how far the people
-    stand behind one another.
-    """
-
-    across: float
-    away: float
-    height: float
-    span: float
-    depth: float
+    time: float
+    places: Mapping[int, DoubleArray]
+    wanted: DoubleArray | None = None
+    tight: DoubleArray | None = None
 
 
 class Stage:
-    """Gives each person a place for as long as they are there.
-
-    The framing takes in quickly who would be cut off and closes in slowly.
+    """Gives each person a place for as long as they are there, and moves the camera.
 
     Args:
         aspect: width of the picture over its height.
+        view: where from; only its azimuth changes later.
         arrangement: who stands where.
     """
 
-    def __init__(self, aspect: float, arrangement: Arrangement = "row") -> None:
-        self._aspect, self._arrangement = aspect, arrangement
+    def __init__(self, aspect: float, view: View, arrangement: Arrangement = "row") -> None:
+        self._aspect, self._view, self._arrangement = aspect, view, arrangement
+        self._time = 0.0
+        self.cut()
+
+    def cut(self) -> None:
+        """Forget everything: what comes next has nothing to do with what was."""
         self._slots: dict[int, int] = {}
-        self._unseen: dict[int, float] = {}
-        self._bounds: DoubleArray | None = None
-        """Left, right, top (z), near and far, metres."""
-        self._view = View()
+        self._stays_until: dict[int, float] = {}
+        self._planned: dict[int, int] = {}
+        """Slots that were chosen with all moments in view."""
+        self._foreseen: deque[_Foreseen] = deque()
+        self._camera = Camera(self._aspect, self._view)
+
+    def frame_all(self, moments: Iterable[Moment]) -> None:
+        """Show the people of all moments from now on, without any movement of the camera.
+
+        Everybody keeps one slot of the row, too. Where people come to be so far apart that hardly
+        anything could be seen of them, the camera follows them nevertheless.
+        """
+        ahead = Stage(self._aspect, self._view, self._arrangement)
+        ahead._stays_until = {each.track_id: time for time, people in moments for each in people}
+        boxes = []
+        for time, people in moments:
+            box = ahead._foresee(time, people).wanted
+            self._planned.update(ahead._slots)
+            if box is not None:
+                boxes.append(box)
+        if boxes:
+            spans = [self._camera.span_of(box) for box in boxes[:: 1 + len(boxes) // 100]]
+            union = np.array(boxes)
+            if self._camera.span_of(union.max(0)) <= _TOO_WIDE * float(np.median(spans)):
+                self._camera.fix(union)
 
     def update(
-        self, people: Sequence[Person], elapsed: float, view: View
+        self, people: Sequence[Person], elapsed: float, upcoming: Sequence[Moment] = ()
     ) -> Mapping[int, DoubleArray]:
-        """Take in who is there after ``elapsed`` seconds.
+        """Take in who is there after ``elapsed`` seconds, and, if known, who will be.
+
+        Args:
+            people: who is there.
+            elapsed: seconds since the last time.
+            upcoming: who will be there, in seconds from now.
 
         Returns:
             By track id, the (3,) m by which the world pose is moved.
         """
-        self._view = view
-        places = self._places(people, elapsed)
-        if people:
-            self._follow(people, places, elapsed)
-        return places
+        self._time += elapsed
+        foreseen = self._foreseen
+        while foreseen and foreseen[0].time < self._time - _SAME_MOMENT:
+            foreseen.popleft()
+        known = foreseen and foreseen[0].time < self._time + _SAME_MOMENT
+        now = foreseen.popleft() if known else self._foresee(self._time, people)
+        for seconds, those in upcoming:
+            if not foreseen or self._time + seconds > foreseen[-1].time + _SAME_MOMENT:
+                foreseen.append(self._foresee(self._time + seconds, those))
+        ahead = [each.wanted for each in (now, *foreseen) if each.wanted is not None]
+        horizon = foreseen[-1].time - self._time if foreseen else 0.0
+        union = np.max(ahead, axis=0) if ahead else None
+        self._camera.follow(elapsed, now.tight, union, horizon)
+        return now.places
 
-    def _places(self, people: Sequence[Person], elapsed: float) -> dict[int, DoubleArray]:
+    def framing(self, view: View) -> Framing:
+        """What to show, seen from a view."""
+        return self._camera.framing(view)
+
+    def _foresee(self, time: float, people: Sequence[Person]) -> _Foreseen:
+        places = self._places(people, time)
+        if not people:
+            return _Foreseen(time, places)
+        worlds = np.array([person.pose_world + places[person.track_id] for person in people])
+        across, away = (worlds @ axis for axis in self._camera.axes)
+        up = worlds[..., 2]
+        reaches = np.array(
+            [-across.min(), across.max(), -away.min(), away.max(), -up.min(), up.max()]
+        )
+        hips = across[:, 0]
+        wanted = reaches + _MARGIN
+        wanted[0] = max(wanted[0], _LEAST_REACH + _MARGIN - hips.min())
+        wanted[1] = max(wanted[1], _LEAST_REACH + _MARGIN + hips.max())
+        wanted[4] = max(wanted[4], BELOW_FLOOR)
+        wanted[5] = max(reaches[5] + _ABOVE_HEAD, _LEAST_HEIGHT)
+        return _Foreseen(time, places, wanted, reaches + _CLOSEST)
+
+    def _places(self, people: Sequence[Person], time: float) -> dict[int, DoubleArray]:
         if self._arrangement == "places":
             return {person.track_id: np.zeros(3) for person in people}
         for track_id in list(self._slots):
-            self._unseen[track_id] += elapsed
-            if self._unseen[track_id] > _KEEP_SECONDS:
-                del self._slots[track_id], self._unseen[track_id]
+            if time - self._stays_until[track_id] > _KEEP_SECONDS:
+                del self._slots[track_id], self._stays_until[track_id]
         # Newcomers line up as they stand in the image.
         for person in sorted(people, key=lambda p: float(p.keypoints_2d[0, 0])):
-            if person.track_id not in self._slots:
+            number = person.track_id
+            if number not in self._slots:
                 taken = set(self._slots.values())
-                self._slots[person.track_id] = next(
-                    slot for slot in range(len(taken) + 1) if slot not in taken
-                )
-            self._unseen[person.track_id] = 0.0
+                free = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+                self._slots[number] = self._planned.get(number, free)
+            self._stays_until[number] = max(time, self._stays_until.get(number, time))
         # The row stays across the picture, from wherever it is seen; if the viewer walks round it
         # the row itself must not turn.
         along = View().axes[0] if self._view.turning else self._view.axes[0]
@@ -97,59 +153,3 @@ class Stage:
             - np.append(person.pose_world[0, :2].astype(np.float64), 0.0)
             for person in people
         }
-
-    def _follow(
-        self, people: Sequence[Person], places: Mapping[int, DoubleArray], elapsed: float
-    ) -> None:
-        """Move the bounds of what is shown towards those of the people."""
-        low: DoubleArray = np.full(2, math.inf)
-        high: DoubleArray = np.full(2, -math.inf)
-        top = _LEAST_HEIGHT
-        for person in people:
-            world = person.pose_world + places[person.track_id]
-            for axis, direction in enumerate((self._view.axes[0], self._view.away)):
-                reach = world @ direction
-                low[axis] = min(low[axis], reach.min(), reach[0] - _LEAST_REACH)
-                high[axis] = max(high[axis], reach.max(), reach[0] + _LEAST_REACH)
-            top = max(top, float(world[:, 2].max()) + _MARGIN)
-        low, high = low - _MARGIN, high + _MARGIN
-        wanted = np.array((low[0], high[0], top, low[1], high[1]))
-        outwards = np.array((-1, 1, 1, -1, 1))
-        if not self._view.turning:
-            offset = np.array((0, 0, _LEAST_HEIGHT, 0, 0))
-            steps = (wanted - offset) / _STEP
-            wanted = offset + _STEP * np.where(outwards > 0, np.ceil(steps), np.floor(steps))
-        if self._bounds is None:
-            self._bounds = wanted
-            return
-        widens = (wanted - self._bounds) * outwards > 0
-        seconds = np.where(widens, _WIDEN_SECONDS, _NARROW_SECONDS)
-        self._bounds = self._bounds + (1 - np.exp(-elapsed / seconds)) * (wanted - self._bounds)
-
-    @property
-    def framing(self) -> Framing:
-        """What to show now; rounded, so that it comes to rest."""
-        bounds = np.array((-1, 1, _LEAST_HEIGHT, -1, 1)) if self._bounds is None else self._bounds
-        left, right, top, near, far = (float(value) for value in bounds)
-        elevation = math.radians(abs(self._view.elevation))
-        # Somebody alone is as deep as wide, which a look from above shows more and more.
-        depth = max(0.0, far - near - 2 * (_LEAST_REACH + _MARGIN))
-        # As much of the picture is below the floor however high people are.
-        tall = top * (_LEAST_HEIGHT + _BELOW_FLOOR) / _LEAST_HEIGHT
-        # Who stands in front of the others is seen larger.
-        larger = 1 + depth / 2 / (DISTANCE * max(1.0, tall / 3))
-        upright = tall * math.cos(elevation) * larger
-        lying = (far - near) * math.sin(elevation) ** 2 + depth * math.sin(elevation)
-        wide = (right - left) / self._aspect * larger
-        span = max(upright + lying * math.sin(elevation), wide)
-        height = 1.0
-        if abs(self._view.elevation) < _STEEP_DEGREES:
-            # The floor stays at the same height of the picture however much is shown.
-            height = span / 2 - _BELOW_FLOOR * span / (_LEAST_HEIGHT + _BELOW_FLOOR)
-        return Framing(
-            across=round((left + right) / 2, 2),
-            away=round((near + far) / 2, 2),
-            height=round(height, 2),
-            span=round(span, 2),
-            depth=round(depth, 1),
-        )

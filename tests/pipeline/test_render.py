@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -82,6 +83,19 @@ def test_a_sheet_shows_moments_with_people(tracks, tmp_path):
     rare = tracks_of(MOCAP, gaps=set(range(60)) - {10, 11, 40})
     render_poses(rare, tmp_path / "sheet.png", RenderOptions(pictures=12))
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (2 * 360, 2 * 480, 3)
+
+
+def test_every_shot_is_framed_on_its_own(tmp_path):
+    """What is drawn of a shot does not depend on the one before, where they are far away."""
+    far = MOCAP + np.where(np.arange(60) < 30, 20, 0)[:, None, None] * (1, 0, 0)
+    both = replace(tracks_of(far), shot=np.repeat(np.array([1, 2], np.int32), 30))
+    render_poses(both, tmp_path / "both.png", RenderOptions(pictures=3))
+    render_poses(
+        both.select(frames=slice(30, None)), tmp_path / "one.png", RenderOptions(pictures=2)
+    )
+    last = cv2.imread(str(tmp_path / "both.png"))[360:, :480]
+    np.testing.assert_array_equal(last, cv2.imread(str(tmp_path / "one.png"))[:, 480:])
+    assert len(np.unique(last.reshape(-1, 3), axis=0)) > 20
 
 
 def test_places_are_kept_where_there_are_some(tracks):

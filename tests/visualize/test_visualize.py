@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from gridpose.visualize import (
     parse_resolution,
     parse_view,
 )
+from gridpose.visualize.inset import CORNERS, Inset, parse_inset
 from gridpose.visualize.palette import DARK, FAMILIES, LIGHT
 
 LEFT = [i for i, name in enumerate(JOINT_NAMES) if name.startswith("left_")]
@@ -326,3 +329,171 @@ def test_mirrored_indices_are_an_involution():
     assert {MIRRORED[i] for i in LEFT} == {
         i for i, name in enumerate(JOINT_NAMES) if name.startswith("right_")
     }
+
+
+UNSEEN = [JOINT_NAMES.index(name) for name in ("left_knee", "left_ankle")]
+
+
+def without_left_leg():
+    one = person()
+    one.confidence[UNSEEN] = 0
+    return one
+
+
+def test_unseen_joints_are_faint_in_the_scene_or_left_out():
+    colour = DARK.family(1).left
+    seen, faint = (
+        SceneRenderer((720, 720)).draw([one])[400:650] for one in (person(), without_left_leg())
+    )
+    left_out = SceneRenderer((720, 720), hide_unseen=True).draw([without_left_leg()])[400:650]
+    leg = columns(share(seen, colour))  # that leg and nothing else of this colour
+    assert len(leg) > 3
+    assert not share(faint, colour).any()
+    traces = [
+        (image != SceneRenderer((720, 720)).draw([])[400:650]).any(-1)
+        for image in (seen, faint, left_out)
+    ]
+    assert traces[0].sum() > traces[1].sum() > traces[2].sum() > 0
+
+
+def test_unseen_joints_cast_no_shadow_and_leave_no_trail():
+    def drawn(one):
+        renderer = SceneRenderer((480, 480), trails=True, hide_unseen=True)
+        for _ in range(10):
+            one.pose_world[UNSEEN, 0] += 0.05
+            image = renderer.draw([one], 1 / 30)
+        return image
+
+    # Wherever the unseen leg moves to, the picture is the same.
+    still, moved = without_left_leg(), without_left_leg()
+    moved.pose_world[UNSEEN, 1] += 0.1
+    np.testing.assert_array_equal(drawn(still), drawn(moved))
+
+
+def test_unseen_joints_over_the_picture():
+    """Dotted inside it, not drawn to outside it, left out if wished."""
+
+    def ink(one, **options):
+        image = np.zeros((480, 640, 3), np.uint8)
+        draw_people(image, [one], **options)
+        return (image[330:] > 0).any(-1).sum()
+
+    inside = without_left_leg()
+    outside = without_left_leg()
+    outside.keypoints_2d[UNSEEN, 1] += 200
+    assert ink(person()) > ink(inside) > ink(outside)
+    assert ink(outside) == ink(inside, hide_unseen=True) == ink(outside, hide_unseen=True) > 0
+
+
+def test_the_number_of_somebody_without_a_head_stands_over_what_is_seen():
+    def label_rows(one):
+        renderer = SceneRenderer((480, 480), hide_unseen=True)
+        return rows(share(renderer.draw([one])[:400], DARK.rim, 2))
+
+    headless = person()
+    legs = ("hip", "knee", "ankle")
+    upper = [i for i, name in enumerate(JOINT_NAMES) if not name.endswith(legs)]
+    headless.confidence[upper] = 0
+    assert label_rows(headless).min() > label_rows(person()).min() + 60
+    nobody, other = person(confidence=0.0), person(confidence=0.0)
+    other.pose_world[JOINT_NAMES.index("left_knee"), 0] = 0
+    drawn = [SceneRenderer((480, 480), hide_unseen=True).draw([one]) for one in (nobody, other)]
+    np.testing.assert_array_equal(*drawn)
+    image = np.zeros((480, 640, 3), np.uint8)
+    draw_people(image, [nobody], hide_unseen=True)
+    assert not image.any()
+
+
+def test_insets_by_name():
+    assert parse_inset("top-left, 0.25") == Inset("top-left", 0.25)
+    assert parse_inset("bottom-right") == Inset("bottom-right")
+    assert parse_inset("auto") == Inset()
+    assert parse_inset("0.5") == parse_inset("auto,0.5") == Inset(None, 0.5)
+    for text in ("", ",", "middle", "top-left,", "top-left,0.9", "0", "auto,nan", "top-left 0.3"):
+        with pytest.raises(UsageError, match=r"`inset=.*`: must be"):
+            parse_inset(text)
+
+
+SOURCE = (1280, 720)
+
+
+def boxed(left, top, width=200, height=400):
+    """Somebody whose box in the source is known."""
+    one = person()
+    one.bbox[:] = (left, top, left + width, top + height)
+    one.keypoints_2d[:] = (left + width / 2, top + height / 2)
+    return one
+
+
+def inset_corners(frames, inset, fixed=False):
+    """The corner of the inset in each of some frames, 15 a second, None while it changes."""
+    layout = Layout(SOURCE, Look(layout="inset", inset=inset, resolution=(320, 180)))
+    moments = [(index / 15, people) for index, people in enumerate(frames)]
+    if fixed:
+        layout.frame_all(moments)
+    panel = layout.panel(np.full((720, 1280, 3), 255, np.uint8))
+    found = []
+    for index, (time, people) in enumerate(moments):
+        canvas = layout.compose(panel, people, time, moments[index + 1 : index + 23])
+        ground = share(canvas, DARK.background, 3)
+        parts = {
+            "top-left": ground[:75, :75],
+            "top-right": ground[:75, -75:],
+            "bottom-left": ground[-75:, :75],
+            "bottom-right": ground[-75:, -75:],
+        }
+        there = [name for name, part in parts.items() if part.mean() > 0.2]
+        found.append(there[0] if len(there) == 1 else None)
+    return found
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_the_inset_lies_where_it_is_wished(corner):
+    people = [[boxed(0, 0), boxed(1080, 0), boxed(0, 320), boxed(1080, 320)]]
+    assert inset_corners(people * 3, Inset(corner)) == [corner] * 3
+
+
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.5])
+def test_the_inset_has_the_size_that_is_wished(size):
+    layout = Layout(SOURCE, Look(layout="inset", inset=Inset("top-left", size)))
+    canvas = layout.compose(layout.panel(np.full((720, 1280, 3), 255, np.uint8)), [], 0.0)
+    assert len(columns((canvas[60:80] < 255).any(-1))) == pytest.approx(1280 * size, abs=2)
+    assert len(rows((canvas[:, 100:120] < 255).any(-1))) == pytest.approx(1280 * size, abs=2)
+
+
+def test_the_inset_takes_the_emptiest_corner():
+    people = [[boxed(0, 320), boxed(1080, 320), boxed(1000, 0)]]
+    assert inset_corners(people * 3, Inset()) == ["top-left"] * 3
+
+
+def test_who_walks_through_the_corner_does_not_move_the_inset():
+    frames = [[]] * 30 + [[boxed(300 + 24 * f, 320)] for f in range(60)] + [[]] * 30
+    here = inset_corners(frames, Inset())
+    assert here == ["bottom-right"] * 120
+
+
+def test_the_inset_makes_way_for_who_stays_and_once_only():
+    frames = [[]] * 30 + [[boxed(1000, 300)]] * 120
+    corners = inset_corners(frames, Inset())
+    assert corners[0] == "bottom-right"
+    assert corners[-1] not in ("bottom-right", None)
+    changes = sum(a != b for a, b in pairwise(corners))
+    assert changes <= 2  # into the change, and out of it
+    assert 3 < corners.count(None) < 15
+    assert corners[40] == "bottom-right"  # not at once
+
+
+def test_the_inset_of_a_whole_file_keeps_its_corner():
+    frames = [[]] * 30 + [[boxed(1000, 300)]] * 60
+    corners = inset_corners(frames, Inset(), fixed=True)
+    assert corners == [corners[0]] * 90
+    assert corners[0] not in ("bottom-right", None)
+
+
+def test_a_cut_chooses_the_corner_anew():
+    layout = Layout(SOURCE, Look(layout="inset"))
+    panel = layout.panel(np.full((720, 1280, 3), 255, np.uint8))
+    layout.compose(panel, [], 0.0)
+    layout.cut(2, 0.1)
+    canvas = layout.compose(panel, [boxed(1000, 300)], 0.1)
+    assert share(canvas, DARK.background, 3)[-300:, -300:].mean() < 0.02

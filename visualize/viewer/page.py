@@ -44,7 +44,9 @@ _KEYPOINT_STEPS: Final = 16000
 """The longer side of the picture in steps of 2D coordinates: these may lie twice as far outside."""
 
 
-def viewer_page(tracks: PoseTracks, *, title: str, video: bytes | None = None) -> str:
+def viewer_page(
+    tracks: PoseTracks, *, title: str, video: bytes | None = None, hide_unseen: bool = False
+) -> str:
     """A page that plays the skeletons of ``tracks`` in any browser, with no network.
 
     Everything is inside the page: poses (``poses_world`` (P, T, 17, 3) metres, z up, floor at
@@ -56,6 +58,7 @@ def viewer_page(tracks: PoseTracks, *, title: str, video: bytes | None = None) -
         tracks: frames may be unevenly spaced; ``frame_time`` (T,) seconds must not decrease.
         title: any text; it is escaped.
         video: an MP4 file with H.264, in whose time ``frame_time`` counts.
+        hide_unseen: leave out joints of confidence 0, which nobody saw; else they are faint.
 
     Raises:
         InputError: there is no frame, or frame times are not finite or decrease.
@@ -67,6 +70,7 @@ def viewer_page(tracks: PoseTracks, *, title: str, video: bytes | None = None) -
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
         raise InputError("the frame times are not finite or decrease")
     header, blocks = _packed(tracks)
+    header["hideUnseen"] = hide_unseen
     scripts = {name: _vendored(file) for name, file in _LIBRARY.items()}
     for file in sorted(ASSETS.glob("*.js")):
         scripts[f"gridpose/{file.name}"] = file.read_bytes()
@@ -172,9 +176,10 @@ def _quantised_keypoints(tracks: PoseTracks, visible: BoolArray, step: float) ->
 
 
 def _quantised_confidence(tracks: PoseTracks, visible: BoolArray) -> AnyArray:
-    """(P, T, 17) uint8, 255 for certain."""
+    """(P, T, 17) uint8, 255 for certain, and 0 for unseen only."""
     known = np.nan_to_num(tracks.confidence.astype(np.float64), nan=0.0)
-    return _held(np.rint(255 * np.clip(known, 0, 1)), visible).astype(np.uint8)
+    steps = np.where(known > 0, np.clip(np.rint(255 * known), 1, 255), 0.0)
+    return _held(steps, visible).astype(np.uint8)
 
 
 def _held(values: DoubleArray, visible: BoolArray) -> DoubleArray:

@@ -19,7 +19,8 @@ VIDEO = (
     "--compile --engine-cpu --lifter --device --precision --persons --smoothing "
     "--repair/--no-repair --constant-bones/--no-constant-bones --gravity "
     "--trajectory/--no-trajectory --fov --cuts/--no-cuts --stride --batch-size --layout "
-    "--view --resolution --theme --trails/--no-trails --audio/--no-audio --crf"
+    "--view --resolution --theme --trails/--no-trails --hide-unseen/--no-hide-unseen --inset "
+    "--audio/--no-audio --crf"
 )
 COMMON = "--quiet/-q --verbose/-v --json"
 EXPECTED = {
@@ -30,7 +31,8 @@ EXPECTED = {
     "lift": "keypoints --output/-o --image-size --convention --fps --lifter --device --precision "
     f"--fov --overwrite {COMMON}",
     "render": "poses --output/-o --video --layout --view --resolution --theme "
-    f"--trails/--no-trails --track --start --end --pictures --audio/--no-audio --crf --overwrite "
+    "--trails/--no-trails --hide-unseen/--no-hide-unseen --inset --track --start --end "
+    "--pictures --audio/--no-audio --crf --overwrite "
     f"{COMMON}",
     "export": f"poses --output/-o --track --foot-lock --overwrite {COMMON}",
     "angles": f"poses --output/-o --track --overwrite {COMMON}",

@@ -54,6 +54,11 @@ export class Poses {
     return this.confidence[(person * this.jointCount + joint) * this.frames + frame] / 255;
   }
 
+  /** Whether nobody saw a joint: it is outside the picture, or hidden. */
+  isUnseen(person, joint, frame) {
+    return this.confidenceOf(person, joint, frame) === 0;
+  }
+
   /** World metres into ``target``; x and y from the person's own origin. */
   joint(person, joint, frame, target) {
     const root = person * 3 * this.frames + frame;

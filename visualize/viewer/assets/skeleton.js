@@ -5,6 +5,7 @@ import { clamp } from "gridpose/page.js";
 
 const BONE_RADIUS = 0.021;
 const JOINT_RADIUS = 0.028;
+const UNSEEN_PART = 0.35;
 const TRAIL_RADIUS = 0.009;
 const TRAIL_SECONDS = 1;
 const TRAIL_SEGMENTS = 32;
@@ -179,22 +180,32 @@ export class Skeleton {
     this.group.visible = this.shown && this.poses.isPresent(this.person, frame);
     if (!this.group.visible) return;
     this.points.forEach((point, joint) => this.poses.joint(this.person, joint, frame, point));
+    const unseen = this.points.map((_, joint) => this.poses.isUnseen(this.person, joint, frame));
+    const unseenPart = this.poses.hideUnseen ? 0 : UNSEEN_PART;
     this.poses.bones.forEach(([parent, child], index) => {
-      placeBone(this.bones, index, this.points[parent], this.points[child], BONE_RADIUS);
+      const radius = BONE_RADIUS * (unseen[parent] || unseen[child] ? unseenPart : 1);
+      placeBone(this.bones, index, this.points[parent], this.points[child], radius);
       this.bones.paint(index, this.#colour([parent, child], frame));
     });
     this.points.forEach((point, joint) => {
-      placeJoint(this.joints, joint, point, JOINT_RADIUS);
+      placeJoint(this.joints, joint, point, JOINT_RADIUS * (unseen[joint] ? unseenPart : 1));
       this.joints.paint(joint, this.#colour([joint], frame));
     });
     this.bones.changed();
     this.joints.changed();
     this.#updateBlob();
-    const head = this.points[this.poses.jointNames.indexOf("head")];
-    const top = Math.max(...this.points.map((point) => point.z));
-    this.label.position.set(head.x, head.y, top + 0.17);
+    this.#updateLabel(unseen);
     this.trails.mesh.visible = withTrails;
     if (withTrails) this.#updateTrails(frame);
+  }
+
+  // Over the head; over the highest joint that is seen where the head is not.
+  #updateLabel(unseen) {
+    const seen = this.points.filter((_, joint) => !unseen[joint]);
+    const highest = (seen.length ? seen : this.points).reduce((a, b) => (b.z > a.z ? b : a));
+    const head = this.poses.jointNames.indexOf("head");
+    const { x, y } = unseen[head] ? highest : this.points[head];
+    this.label.position.set(x, y, highest.z + 0.17);
   }
 
   // Fainter and larger the higher the hip is.
@@ -217,6 +228,7 @@ export class Skeleton {
       for (let now = frame; now - stride >= earliest; now -= stride) {
         const before = now - stride;
         if (!poses.isPresent(person, before)) break;
+        if (poses.isUnseen(person, joint, before) || poses.isUnseen(person, joint, now)) continue;
         const age = (poses.times[frame] - poses.times[before]) / TRAIL_SECONDS;
         poses.joint(person, joint, before, from);
         poses.joint(person, joint, now, to);

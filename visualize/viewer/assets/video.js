@@ -2,6 +2,8 @@
 
 import { byId, clamp, pixelRatio } from "gridpose/page.js";
 
+const DOTTED = 0.4;
+
 /** The source video with 2D keypoints over it. Without a video, nothing of it is seen. */
 export class VideoPanel {
   constructor(poses, file, isShown) {
@@ -110,6 +112,11 @@ export class VideoPanel {
     context.globalAlpha = 1;
   }
 
+  #isOutside([x, y]) {
+    const [width, height] = this.poses.imageSize;
+    return x < 0 || y < 0 || x >= width || y >= height;
+  }
+
   #drawPerson(context, person, frame, pixel) {
     const { poses } = this;
     const points = poses.jointNames.map((_, joint) => poses.keypoint(person, joint, frame));
@@ -117,10 +124,14 @@ export class VideoPanel {
     const tall = Math.max(...heights) - Math.min(...heights);
     // Source pictures are neither light nor dark: colours for dark ground are the brighter ones.
     const colours = poses.people[person].colours.dark;
-    context.lineWidth = clamp(tall / 75, 1.6 * pixel * devicePixelRatio, 8);
+    const width = clamp(tall / 75, 1.6 * pixel * devicePixelRatio, 8);
     for (const [parent, child] of poses.bones) {
       if (!points[parent] || !points[child]) continue;
-      context.globalAlpha = poses.opacity(person, [parent, child], frame);
+      const unseen = [parent, child].filter((joint) => poses.isUnseen(person, joint, frame));
+      if (unseen.some((joint) => poses.hideUnseen || this.#isOutside(points[joint]))) continue;
+      context.globalAlpha = unseen.length ? DOTTED : poses.opacity(person, [parent, child], frame);
+      context.lineWidth = unseen.length ? width / 2 : width;
+      context.setLineDash(unseen.length ? [0, 2 * width] : []);
       context.strokeStyle = colours[child];
       context.beginPath();
       context.moveTo(...points[parent]);
