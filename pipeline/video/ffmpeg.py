@@ -30,6 +30,7 @@ import ffmpeg
 
 from gridpose.core import InputError, MissingError
 from gridpose.machine import usable_cores
+from gridpose.pipeline.video.conversions import IDET_FRAMES, field_order, may_be_interlaced
 
 PROBE_SECONDS = 60.0
 MAX_PIXELS = 1 << 26
@@ -69,8 +70,9 @@ _TIME_BASE = re.compile(
 )
 _FRAME = re.compile(
     r"n: *(\d{1,10}) +pts: *(-?\d{1,20}|NOPTS) .*"
-    r" sar:(\d{1,10})/(\d{1,10}) s:(\d{1,10})x(\d{1,10}) "
+    r" sar:(\d{1,10})/(\d{1,10}) s:(\d{1,10})x(\d{1,10}) i:(\S)"
 )
+_TRANSFER = re.compile(r"^\[(?!info\]).*showinfo.* color_trc:(\S+)", re.M)
 _CONTAINER = re.compile(r"^\[info\] Input #0, (\S+), from ", re.M)
 _DURATION = re.compile(r"^\[info\]   Duration: (\d{1,15}):(\d\d):(\d\d(?:\.\d{1,9})?)", re.M)
 _AUDIO = re.compile(r"Stream #\d+:\d+.*: Audio: (\w+)")
@@ -226,7 +228,9 @@ class StreamInfo:
 
     ``container`` is ffmpeg's name or names of the format, separated by commas.
     ``width`` and ``height`` are as displayed: rotation applied, square pixels. ``duration`` in
-    seconds and ``audio_codec`` are None where unknown or absent.
+    seconds and ``audio_codec`` are None where unknown or absent. ``transfer`` is ffmpeg's name of
+    the transfer function. ``fields`` tells of interlaced video which field is first (``tff`` or
+    ``bff``; ``auto`` where frames say so themselves), and is None for progressive video.
     """
 
     container: str
@@ -236,6 +240,8 @@ class StreamInfo:
     time_base: Fraction
     duration: float | None
     audio_codec: str | None
+    transfer: str = "unknown"
+    fields: str | None = None
 
     @property
     def frames_announced(self) -> int | None:
@@ -298,14 +304,20 @@ def probe(file: Path) -> StreamInfo:
         # Of some variable-rate videos (browsers' WebM, GIF) ffmpeg knows nothing but the clock.
         rate = _measured_rate(file, time_base, deadline)
     container, audio = _CONTAINER.search(log), _AUDIO.search(log)
+    transfer, duration = _TRANSFER.search(log), _duration(log)
+    fields = "auto" if frame[7] in "TB" else None
+    if fields is None and may_be_interlaced(int(frame[6]), rate):
+        fields = _fields_found(file, duration, deadline)
     return StreamInfo(
         container=container[1] if container else "",
         width=width,
         height=height,
         fps=rate,
         time_base=time_base,
-        duration=_duration(log),
+        duration=duration,
         audio_codec=audio[1] if audio else None,
+        transfer=transfer[1] if transfer else "unknown",
+        fields=fields,
     )
 
 
@@ -314,10 +326,27 @@ def _duration(log: str) -> float | None:
     return said and 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3])
 
 
-def _log_of_frames(file: Path, count: int, deadline: float) -> list[str]:
-    """What ffmpeg says, until a monotonic time, of the first frames of a video while decoding."""
+def _fields_found(file: Path, duration: float | None, deadline: float) -> str | None:
+    """Which field is first in video that does not say it is interlaced, by how it looks."""
+    start = 0.0 if duration is None else duration / 3
+    lines = _log_of_frames(file, IDET_FRAMES, deadline, "idet", start)
+    return field_order("\n".join(lines))
+
+
+def _log_of_frames(
+    file: Path, count: int, deadline: float, sees: str = "showinfo", start: float = 0.0
+) -> list[str]:
+    """What ffmpeg says, until a monotonic time, of some frames of a video while decoding.
+
+    Args:
+        file: the video.
+        count: how many frames at most.
+        deadline: monotonic time, s.
+        sees: the filter that tells of them.
+        start: second of the first.
+    """
     process = subprocess.Popen(
-        decode_command(file, "-", ["showinfo"], format="null", vframes=count),
+        decode_command(file, "-", [sees], start=start, format="null", vframes=count),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -432,6 +461,10 @@ class _FactReader(LogReader):
             if len(self.first_problems) < _KEPT_PROBLEMS:
                 self.first_problems.append(line)
         elif len(self.facts) < _KEPT_FACTS and (
-            _FACT.match(line) or _TIME_BASE.match(line) or frame_stamp(line)
+            _FACT.match(line)
+            or _TIME_BASE.match(line)
+            or frame_stamp(line)
+            or _TRANSFER.match(line)
+            or "Multi frame detection" in line
         ):
             self.facts.append(line)

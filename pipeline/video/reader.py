@@ -16,10 +16,16 @@ import numpy as np
 
 from gridpose.core import ImageArray, InputError
 from gridpose.pipeline.stopwatch import reap
+from gridpose.pipeline.video.conversions import (
+    lacks_tone_mapping,
+    progressive,
+    standard_range,
+)
 from gridpose.pipeline.video.ffmpeg import (
     LogReader,
     StreamInfo,
     decode_command,
+    ffmpeg_program,
     frame_stamp,
     limit_memory,
     probe,
@@ -215,7 +221,9 @@ class VideoReader:
             self.file,
             "pipe:1",
             [
+                *self._whole_pictures(),
                 *self._cuts(sought),
+                *self._ordinary_light(),
                 f"scale={width}:{height}",
                 "setsar=1",
                 "showinfo=checksum=0",
@@ -267,6 +275,18 @@ class VideoReader:
             self.cpu_seconds += reap(process)
             log.join()
             process.stderr.close()
+
+    def _whole_pictures(self) -> list[str]:
+        """Filters that must see every frame, since they look at those before and after."""
+        fields, base = self.info.fields, self.info.time_base
+        return [] if fields is None else progressive(fields, base)
+
+    def _ordinary_light(self) -> list[str]:
+        transfer = self.info.transfer
+        filters = standard_range(ffmpeg_program(), transfer)
+        if filters is None:
+            self.warnings.append(f"{self.file}: {lacks_tone_mapping(transfer)}")
+        return filters or []
 
     def _cuts(self, sought: float) -> list[str]:
         """Filters that take the wanted frames of those from second ``sought`` on."""
