@@ -194,6 +194,11 @@ class PoseTracks:
         hips = self.poses_world[self.present][:, 0, :2]
         return bool((np.abs(hips) > 1e-3).any())
 
+    def as_played(self) -> PoseTracks:
+        """With times of the video, if that plays slower or faster than it was filmed."""
+        slowdown = float(self.meta.get("slowdown", 1.0))
+        return replace(self, fps=self.fps / slowdown, frame_time=self.frame_time * slowdown)
+
     def people(self, frame: int) -> list[Person]:
         """Who is present in a frame."""
         return [

@@ -31,10 +31,14 @@ class Drawing:
         layout: composes them.
         sink: takes them.
         stopwatch: to say what took how long.
+        slowdown: seconds of the result for one of the frames' times.
     """
 
-    def __init__(self, layout: Layout, sink: Sink, stopwatch: Stopwatch) -> None:
+    def __init__(
+        self, layout: Layout, sink: Sink, stopwatch: Stopwatch, slowdown: float = 1.0
+    ) -> None:
         self._layout, self._sink, self._stopwatch = layout, sink, stopwatch
+        self._slowdown = slowdown
         self._undrawn: deque[_Undrawn] = deque()
         self._shots = 0
 
@@ -72,4 +76,4 @@ class Drawing:
         with self._stopwatch("render"):
             image = self._layout.compose(frame.panel, frame.people, frame.time, upcoming)
         with self._stopwatch("encode"):
-            self._sink.write(image, frame.time)
+            self._sink.write(image, frame.time * self._slowdown)

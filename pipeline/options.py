@@ -72,6 +72,8 @@ class VideoOptions:
         start: second at which to start.
         end: second at which to stop; None for the end of the video.
         stride: take every n-th frame.
+        fps: rate of numbered pictures; None takes 30.
+        true_fps: frames a second that were filmed, if the video plays them slower or faster.
         batch_size: frames handled at once.
         save_poses: files to write in the formats that their suffixes name, as
             :mod:`gridpose.pipeline.exports` does.
@@ -169,6 +171,17 @@ class VideoOptions:
     start: Annotated[float, Option("Second at which to start.", INPUT)] = 0.0
     end: Annotated[float | None, Option("Second at which to stop.", INPUT)] = None
     stride: Annotated[int, Option("Take every n-th frame.", INPUT, least=1)] = 1
+    fps: Annotated[float | None, Option("Rate of numbered pictures; 30 if not given.", INPUT)] = (
+        None
+    )
+    true_fps: Annotated[
+        float | None,
+        Option(
+            "Frames a second that were filmed, of slow motion or a time lapse; motion is then in "
+            "true time, and the result plays as the video does.",
+            INPUT,
+        ),
+    ] = None
     batch_size: Annotated[
         int, Option("Frames that the networks see at once.", MACHINE, least=1)
     ] = 8
@@ -213,6 +226,9 @@ class VideoOptions:
         if self.stride < 1 or self.batch_size < 1:
             raise UsageError("`stride` and `batch_size` must be at least 1")
         check_crf(self.crf)
+        for name, rate in (("fps", self.fps), ("true_fps", self.true_fps)):
+            if rate is not None and not 0.01 <= rate <= 100_000:
+                raise UsageError(f"`{name}` {rate:g}: must be between 0.01 and 100000 a second")
         if isinstance(self.persons, int) and self.persons < 1:
             raise UsageError(
                 f"`persons` {self.persons}: must be all, everyone, largest or at least 1"

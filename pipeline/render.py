@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice, repeat
@@ -20,9 +20,11 @@ from gridpose.core import ImageArray, InputError, Person, PoseTracks, UsageError
 from gridpose.pipeline.outputs import check_output, check_suffix
 from gridpose.pipeline.result import Progress
 from gridpose.pipeline.video.endpoints import ImageSink
-from gridpose.pipeline.video.ffmpeg import StreamInfo
+from gridpose.pipeline.video.ffmpeg import StreamInfo, probe
 from gridpose.pipeline.video.interrupts import interrupts_held
-from gridpose.pipeline.video.reader import Frame, VideoReader
+from gridpose.pipeline.video.opening import open_source
+from gridpose.pipeline.video.reader import Frame
+from gridpose.pipeline.video.sequence import is_sequence
 from gridpose.pipeline.video.writer import VideoWriter
 from gridpose.storage import replacing
 from gridpose.visualize.look import Look
@@ -95,7 +97,7 @@ def render_poses(
     options.check()
     check_suffix(output, KINDS)
     check_output(output, options.overwrite)
-    tracks = between(tracks, options.start, options.end)
+    tracks = between(tracks.as_played(), options.start, options.end)
     if not len(tracks.frame_time):
         raise InputError(f"there are no frames from `start={options.start}` to `end={options.end}`")
     if tracks.has_places and options.look.arrangement == "row":
@@ -125,7 +127,8 @@ def _pictures(
         return
     half = 0.5 / tracks.fps
     start = max(0.0, float(tracks.frame_time[0]) - half)
-    with VideoReader(video, start=start, info=info) as reader:
+    fps = tracks.fps if is_sequence(video) else None
+    with closing(open_source(video, start, fps=fps, info=info)) as reader:
         if reader.size != tracks.image_size:
             raise InputError(
                 f"{video}: is {reader.size[0]}x{reader.size[1]}, "
@@ -152,7 +155,7 @@ def _video(
 
     layout = Layout(tracks.image_size, options.look)
     source = options.video if options.audio or layout.shows_source else None
-    info = None if source is None else VideoReader(source).info
+    info = None if source is None or is_sequence(source) else probe(source)
     with ExitStack() as stack:
         with interrupts_held():
             sink = stack.enter_context(
@@ -160,7 +163,7 @@ def _video(
                     output,
                     layout.size,
                     Fraction(tracks.fps).limit_denominator(1001),
-                    audio_from=source if options.audio else None,
+                    audio_from=source if options.audio and info is not None else None,
                     audio_codec=None if info is None else info.audio_codec,
                     audio_start=float(tracks.frame_time[0]),
                     audio_end=float(tracks.frame_time[-1]) + 1 / tracks.fps,

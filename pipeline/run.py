@@ -7,6 +7,7 @@ The calling thread only waits, so that it can be interrupted at any time.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,10 +27,12 @@ from gridpose.pipeline.outputs import check_output
 from gridpose.pipeline.poses.spool import PoseSpool
 from gridpose.pipeline.result import Progress, VideoResult
 from gridpose.pipeline.stopwatch import LOAD, Stopwatch
+from gridpose.pipeline.video.address import fetch, is_address
 from gridpose.pipeline.video.background import Background
 from gridpose.pipeline.video.cuts import FIRST_SHOT, numbered_shots
 from gridpose.pipeline.video.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.video.interrupts import interrupts_held
+from gridpose.pipeline.video.opening import open_source
 from gridpose.pipeline.video.priority import give_way
 from gridpose.pipeline.video.reader import (
     Frame,
@@ -37,9 +40,9 @@ from gridpose.pipeline.video.reader import (
     check_readable,
     is_image,
 )
+from gridpose.pipeline.video.sequence import is_sequence
 from gridpose.pipeline.video.stillness import WIDTH, CameraStillness, small_grey
 from gridpose.pipeline.video.writer import VideoWriter
-from gridpose.storage import file_sha256
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection, Detector
@@ -88,7 +91,8 @@ def run_video(
     """Detect, follow, lift and draw the people of a video or picture.
 
     Args:
-        source: a video, or a picture (then ``output`` must be one too).
+        source: a video, or a picture (then ``output`` must be one too); numbered pictures, as a
+            folder or a name with ``%04d`` in it; with yt-dlp an address of the web, as text.
         output: the drawn result, ``.mp4``; None draws nothing, for who wants the numbers only.
         options: see :class:`VideoOptions`.
         models: loaded for these options, and not closed; by default for this run only.
@@ -101,38 +105,40 @@ def run_video(
         UsageError: options that do not fit.
         MissingError: weights, a device or the output folder are missing.
     """
-    source, options = Path(source), options or VideoOptions()
+    options = options or VideoOptions()
     output = None if output is None else Path(output)
     started = time.perf_counter()
     options.check()
-    check_readable(source)
-    still = is_image(source)
+    address = source if isinstance(source, str) and is_address(source) else None
+    source = Path(source)
+    if address is None and not is_sequence(source):
+        check_readable(source)
     if output is not None:
         _check_drawing(source, output, options)
     for file in options.save_poses:
         check_export(file, options.overwrite)
 
     stopwatch = Stopwatch()
-    frames: Source = (
-        ImageSource(source)
-        if still
-        else VideoReader(source, options.start, options.end, options.stride, info)
-    )
-    layout = None if output is None else _layout_of(frames.size, options)
     with ExitStack() as stack:
+        if address is not None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gridpose-"))
+            source = fetch(address, Path(folder))
+        frames = open_source(source, options.start, options.end, options.stride, options.fps, info)
         stack.callback(frames.close)
+        layout = None if output is None else _layout_of(frames.size, options)
         sink: Sink | None = None
         with interrupts_held():
             if output is not None and layout is not None:
                 sink = (
-                    stack.enter_context(_video_writer(source, output, frames, layout.size, options))
-                    if isinstance(frames, VideoReader)
-                    else ImageSink(output)
+                    ImageSink(output)
+                    if isinstance(frames, ImageSource)
+                    else stack.enter_context(_video_writer(output, frames, layout.size, options))
                 )
         if models is None:
             models = stack.enter_context(Models(options))
         run = _Run(frames, layout, options, models, stopwatch, on_progress, on_detector)
         run.process(sink)
+        sha256 = frames.sha256()
     stopwatch.child("decode", frames.cpu_seconds)
     if sink is not None:
         stopwatch.child("encode", sink.cpu_seconds)
@@ -141,7 +147,7 @@ def run_video(
         warnings.append(f"{source}: nobody was found in it; the result shows no skeletons")
     meta = {
         "source": source.name,
-        "source_sha256": file_sha256(source),
+        "source_sha256": sha256,
         "gridpose": version("gridpose"),
         "detector": {"name": run.detector_name, "sha256": run.detector_sha256},
         "lifter": {"name": run.lifter_name, "sha256": run.lifter_sha256},
@@ -149,6 +155,7 @@ def run_video(
         "cameras": run.cameras,
         "options": options.to_dict(),
         "left_out": [person.to_dict(run.spool.times) for person in run.left_out],
+        "slowdown": run.slowdown,
     }
     files = [] if output is None else [output]
     for file in options.save_poses:
@@ -196,18 +203,14 @@ def _save_poses(spool: PoseSpool, file: Path, meta: dict[str, Any]) -> tuple[lis
 
 
 def _video_writer(
-    source: Path,
-    output: Path,
-    frames: VideoReader,
-    size: tuple[int, int],
-    options: VideoOptions,
+    output: Path, frames: Source, size: tuple[int, int], options: VideoOptions
 ) -> VideoWriter:
     return VideoWriter(
         output,
         size,
         frames.fps,
-        audio_from=source if options.audio else None,
-        audio_codec=frames.info.audio_codec,
+        audio_from=frames.file if isinstance(frames, VideoReader) and options.audio else None,
+        audio_codec=frames.info.audio_codec if isinstance(frames, VideoReader) else None,
         audio_start=options.start,
         audio_end=options.end,
         crf=options.crf,
@@ -239,7 +242,11 @@ class _Run:
         self._on_progress, self._on_detector = on_progress, on_detector
         self._layout = layout
         self._convention: Convention | None = None
-        self.spool = PoseSpool(float(frames.fps), frames.size)
+        filmed = options.true_fps
+        self.slowdown = 1.0 if filmed is None else filmed / float(frames.fps * options.stride)
+        """Seconds of the video for one that was filmed."""
+        self._fps = float(frames.fps) * self.slowdown
+        self.spool = PoseSpool(self._fps, frames.size)
         self.notes: list[str] = []
         """Sentences for the user."""
         self.cameras: list[dict[str, Any]] = []
@@ -265,7 +272,7 @@ class _Run:
         """Everything after detection."""
         drawing = None
         if self._layout is not None and sink is not None:
-            drawing = Drawing(self._layout, sink, self._stopwatch)
+            drawing = Drawing(self._layout, sink, self._stopwatch, self.slowdown)
         waiting: deque[_Detected] = deque()
         """Frames that are not drawn yet."""
         batch: list[_Detected] = []
@@ -370,11 +377,13 @@ class _Run:
                 frames = [item.frame for item in batch]
                 with self._stopwatch("detect"):
                     found = detector.detect(
-                        [frame.image for frame in frames], [frame.time for frame in frames]
+                        [frame.image for frame in frames],
+                        [frame.time / self.slowdown for frame in frames],
                     )
                 for item, people in zip(batch, found, strict=True):
                     still = camera.is_still(item.grey, [one.bbox for one in people], scale)
-                    yield _Detected(shot, item.frame.time, item.panel, people, still)
+                    time = item.frame.time / self.slowdown
+                    yield _Detected(shot, time, item.panel, people, still)
 
     def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
@@ -384,10 +393,9 @@ class _Run:
             lifter = self._models.lifter
             self.lifter_name, self.lifter_sha256 = lifter.name, lifter.weights_sha256
             self.device_name = str(lifter.device)
-            fps = float(self._frames.fps)
             needs_judge = self._options.repair and not lifter.sees_time
             judge = self._models.judge if needs_judge else None
-            stages = PostDetection(lifter, self._frames.size, fps, self._options, judge)
+            stages = PostDetection(lifter, self._frames.size, self._fps, self._options, judge)
         give_way()
         return stages
 

@@ -29,12 +29,15 @@ _SIGNATURES: Final = (
     re.compile(rb"(G.{187}){2}G", re.DOTALL),  # transport stream
     re.compile(rb"(.{4}G.{187}){2}", re.DOTALL),  # of Blu-ray
     re.compile(rb"OggS"),
+    re.compile(rb"GIF8[79]a"),
     re.compile(rb"\.RMF"),
     re.compile(rb"\x06\x0e+4\x02\x05\x01\x01\r\x01\x02\x01\x01\x02"),  # MXF
 )
 _HEAD_BYTES: Final = 1024
 PARTIAL: Final = re.compile(r"^\..*\.[0-9a-f]{8}\.part\.\w+$", re.DOTALL)
 """Names of results that are not finished; see :func:`gridpose.storage.partial_name`."""
+_SIDE_CAR: Final = "._"
+"""What names begin with in which macOS keeps a file's attributes on foreign disks."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def _files(folder: Path, without: Path, warnings: list[str]) -> Iterator[Found]:
         names[:] = sorted(name for name in names if (Path(place) / name).resolve() != without)
         for name in files:
             file = Path(place) / name
+            if name.startswith(_SIDE_CAR):
+                continue
             try:
                 status = file.stat()
             except OSError as error:

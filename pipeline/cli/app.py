@@ -99,4 +99,4 @@ def _terminate(*_: object) -> NoReturn:
 def main() -> None:
     """Entry point of the ``gridpose`` command."""
     signal.signal(signal.SIGTERM, _terminate)
-    app()
+    app(prog_name="gridpose")

@@ -61,6 +61,7 @@ class ProgressDisplay:
         self._task: Any = None
         self._started = self._last_line = time.monotonic()
         self._done_at_start = 0
+        self._has_begun = False
 
     def __enter__(self) -> ProgressDisplay:
         if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
@@ -86,12 +87,22 @@ class ProgressDisplay:
             self._task = self._bar.add_task("", total=None, rate="")
         return self
 
+    def begin(self) -> None:
+        """Set-up is over: frames are worked on from now on, if none is finished yet.
+
+        Without this the first one begins it, which is wrong where many are under way at a time.
+        """
+        self._has_begun = True
+        self._started = self._last_line = time.monotonic()
+
     def update(self, progress: Progress) -> None:
         """Show how far the run is."""
         if self._quiet:
             return
         now = time.monotonic()
-        if progress.done <= 1:  # what came before was set-up, which tells nothing of the rest
+        if (
+            progress.done <= 1 and not self._has_begun
+        ):  # what came before was set-up, which tells nothing of the rest
             self._started = self._last_line = now
             self._done_at_start = progress.done
         rate = (progress.done - self._done_at_start) / max(now - self._started, 1e-6)

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 @with_console
 @with_options(VideoOptions)
 def video_command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a picture.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A video or picture; numbered pictures as a folder or frame-%04d.png; with yt-dlp "
+            "an address.",
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -42,22 +49,25 @@ def video_command(
       gridpose video dance.mp4 -o skeletons.mp4 --save-poses dance.npz --persons largest
       gridpose video photo.jpg -o photo-3d.png
       gridpose video dance.mp4 -o skeletons.mp4 --detector hrnet --flip-test
+      gridpose video frames/ -o skeletons.mp4 --fps 25
     """  # noqa: D301
     run(source, output, options, console)
 
 
-def run(source: Path, output: Path, options: VideoOptions, console: Console) -> None:
+def run(source: str | Path, output: Path, options: VideoOptions, console: Console) -> None:
     """Do the main job and tell of it."""
     from gridpose.pipeline.models import Models
     from gridpose.pipeline.run import run_video
 
-    def announce(detector: Detector) -> None:
-        console.info(f"detector: {detector.name} ({detector.reason})")
-        for notice in detector.notices:
-            console.warn(notice)
-
     with Models(options) as models:
         with ProgressDisplay(console.quiet) as progress:
+
+            def announce(detector: Detector) -> None:
+                console.info(f"detector: {detector.name} ({detector.reason})")
+                for notice in detector.notices:
+                    console.warn(notice)
+                progress.begin()
+
             result = run_video(
                 source,
                 output,

@@ -11,7 +11,7 @@ import cv2
 
 from gridpose.core import ImageArray
 from gridpose.pipeline.video.reader import Frame, read_image
-from gridpose.storage import replacing
+from gridpose.storage import file_sha256, replacing
 
 
 class Source(Protocol):
@@ -29,6 +29,9 @@ class Source(Protocol):
     def frames_expected(self) -> int | None: ...
     def __iter__(self) -> Iterator[Frame]: ...
     def close(self) -> None: ...
+    def sha256(self) -> str:
+        """Hex digest of what the frames come from."""
+        ...
 
 
 class Sink(Protocol):
@@ -50,6 +53,7 @@ class ImageSource:
     cpu_seconds = 0.0
 
     def __init__(self, file: Path) -> None:
+        self._file = file
         self.warnings: list[str] = []
         self._image = read_image(file)
         self.size = (self._image.shape[1], self._image.shape[0])
@@ -61,6 +65,10 @@ class ImageSource:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def sha256(self) -> str:
+        """Hex digest of the file."""
+        return file_sha256(self._file)
 
 
 class ImageSink:

@@ -32,6 +32,7 @@ from gridpose.pipeline.video.ffmpeg import (
     widen_pipe,
 )
 from gridpose.pipeline.video.priority import spawn
+from gridpose.storage import file_sha256
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 _LOG_WAIT_SECONDS = 10.0
@@ -213,6 +214,10 @@ class VideoReader:
         self._closed = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
+
+    def sha256(self) -> str:
+        """Hex digest of the file."""
+        return file_sha256(self.file)
 
     def __iter__(self) -> Iterator[Frame]:
         width, height = self.info.width, self.info.height

@@ -109,6 +109,13 @@ def test_videos_are_found_by_what_is_in_them(tmp_path, make_video):
     assert sorted(found(tmp_path)) == ["broken.avi", "called.mp4", "sub/no suffix"]
 
 
+def test_moving_gifs_are_videos_and_side_cars_of_macos_are_none(tmp_path, make_video):
+    make_video(tmp_path / "moves.gif", frames=3, pix_fmt="rgb24")
+    (tmp_path / "._moves.mp4").write_bytes(b"\x00\x05\x16\x07 attributes")
+    (tmp_path / "text.gif").write_text("no picture")
+    assert list(found(tmp_path)) == ["moves.gif"]
+
+
 def test_the_largest_come_first_and_globs_choose(folder):
     (folder / "a.mp4").write_bytes(bytes(100))
     (folder / "sub" / "c.mkv").write_bytes(bytes(1000))

@@ -64,7 +64,7 @@ def test_help_of_a_command_has_examples_to_copy(invoke, command):
 def test_an_example_is_never_broken_over_lines(invoke):
     """Each has its output, which comes last or nearly so."""
     found = examples(invoke("video", "--help").stdout)
-    assert len(found) == 4
+    assert len(found) == 5
     assert all(" -o " in line for line in found)
     assert found[1].endswith("--persons largest")
 
@@ -79,6 +79,33 @@ def test_without_a_command_it_explains_itself(invoke):
     result = invoke()
     assert result.exit_code == 2
     assert "Commands:" in result.output
+
+
+@pytest.mark.parametrize("module", ["gridpose", "gridpose.pipeline"])
+def test_as_a_module_it_is_the_same_command(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "Usage: gridpose " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "code"),
+    [
+        ("http://example.org/a.mp4", "error: http://example.org/a.mp4: to fetch", 4),
+        ("{folder}", "gridpose batch does all videos of one", 3),
+    ],
+)
+def test_sources_that_are_no_files(tmp_path, invoke, monkeypatch, source, said, code):
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
+    result = invoke("video", source.format(folder=tmp_path), "-o", tmp_path / "out.mp4")
+    assert said in result.stderr
+    assert result.exit_code == code
 
 
 def test_help_comes_at_once():

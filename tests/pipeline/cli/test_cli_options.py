@@ -18,13 +18,13 @@ VIDEO = (
     "--detector --detector-weights --detector-config --person-boxes --flip-test/--no-flip-test "
     "--compile --engine-cpu --lifter --device --precision --persons --smoothing "
     "--repair/--no-repair --constant-bones/--no-constant-bones --gravity "
-    "--trajectory/--no-trajectory --fov --cuts/--no-cuts --stride --batch-size --layout "
-    "--view --resolution --theme --trails/--no-trails --hide-unseen/--no-hide-unseen --inset "
-    "--audio/--no-audio --crf"
+    "--trajectory/--no-trajectory --fov --cuts/--no-cuts --stride --true-fps --batch-size "
+    "--layout --view --resolution --theme --trails/--no-trails --hide-unseen/--no-hide-unseen "
+    "--inset --audio/--no-audio --crf"
 )
 COMMON = "--quiet/-q --verbose/-v --json"
 EXPECTED = {
-    "video": f"IN --output/-o {VIDEO} --start --end --save-poses --overwrite {COMMON}",
+    "video": f"IN --output/-o {VIDEO} --start --end --fps --save-poses --overwrite {COMMON}",
     "batch": f"FOLDER --output/-o {VIDEO} --render/--no-render --workers --include --exclude "
     f"--max-duration --retry-failed --dry-run --timeout --engine --address {COMMON}",
     "demo": f"--output/-o --overwrite {COMMON}",

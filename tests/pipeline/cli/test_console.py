@@ -48,6 +48,18 @@ def test_json_is_one_line_whatever_is_in_it(capsys, quiet):
     assert json.loads(out) == values
 
 
+def test_the_rate_is_that_of_finished_frames_from_the_start_of_work(capsys, clock):
+    with ProgressDisplay(quiet=False) as progress:
+        progress.begin()
+        clock.now += 10  # in which many frames are under way
+        for done in range(1, 41):
+            progress.update(Progress(done, None))
+        clock.now += 10
+        progress.update(Progress(80, None))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "80 frames, 4.0 fps"
+
+
 def test_a_line_now_and_then_where_there_is_no_terminal(capsys, clock):
     with ProgressDisplay(quiet=False) as progress:
         for done in range(1, 31):
