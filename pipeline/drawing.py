@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gridpose.core import ImageArray, Person
+    from gridpose.core import ImageArray, Person, PoseTracks
     from gridpose.pipeline.stopwatch import Stopwatch
-    from gridpose.pipeline.video.endpoints import Sink
+    from gridpose.pipeline.video.endpoints import Sink, Source
     from gridpose.visualize import Layout
 
 _MOST_UNDRAWN = 45
@@ -77,3 +77,16 @@ class Drawing:
             image = self._layout.compose(frame.panel, frame.people, frame.time, upcoming)
         with self._stopwatch("encode"):
             self._sink.write(image, frame.time * self._slowdown)
+
+
+def draw_again(
+    tracks: PoseTracks, frames: Source, layout: Layout, drawing: Drawing
+) -> Iterator[int]:
+    """Draw poses on the frames that they come from; yields how many are done."""
+    for number, frame in enumerate(frames):
+        shot, time = int(tracks.shot[number]), float(tracks.frame_time[number])
+        if not number or shot != tracks.shot[number - 1]:
+            drawing.begin_shot(shot, time, in_places=tracks.has_places)
+        drawing.add(layout.panel(frame.image), tracks.people(number), time)
+        yield number + 1
+    drawing.draw_rest()

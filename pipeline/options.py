@@ -59,6 +59,8 @@ class VideoOptions:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: arithmetic of the networks.
         persons: who is kept.
+        select: only whoever is at these places, ``x,y@t`` in px and s, however small; the video is
+            then read twice.
         smoothing: filter over time.
         repair: fill short gaps in the detections and exchange left and right back; for lifters of
             single frames also drop outliers.
@@ -129,6 +131,15 @@ class VideoOptions:
             parse=parse_persons,
         ),
     ] = "all"
+    select: Annotated[
+        tuple[str, ...],
+        Option(
+            "Only whoever is at this point at this second, before and after it too; may be given "
+            "several times. The video is then read twice.",
+            MOTION,
+            metavar="X,Y@T",
+        ),
+    ] = ()
     smoothing: Annotated[
         Smoothing, Option("Filter over time against trembling of keypoints and poses.", MOTION)
     ] = "savgol"
@@ -220,12 +231,15 @@ class VideoOptions:
     def check(self) -> None:
         """Raises UsageError for a value out of range, InputError for an unreadable lifter."""
         from gridpose.pipeline.exports import check_format
+        from gridpose.pipeline.selecting import parse_selection
         from gridpose.pipeline.video.reader import check_readable
 
         check_times(self.start, self.end)
         if self.stride < 1 or self.batch_size < 1:
             raise UsageError("`stride` and `batch_size` must be at least 1")
         check_crf(self.crf)
+        for text in self.select:
+            parse_selection(text)
         for name, rate in (("fps", self.fps), ("true_fps", self.true_fps)):
             if rate is not None and not 0.01 <= rate <= 100_000:
                 raise UsageError(f"`{name}` {rate:g}: must be between 0.01 and 100000 a second")
@@ -244,5 +258,7 @@ class VideoOptions:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
     known = value is None or isinstance(value, (str, int, float, bool))
     return value if known else str(getattr(value, "name", value))

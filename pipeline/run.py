@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridpose.core import AnyArray, ImageArray, InputError, UsageError
-from gridpose.pipeline.drawing import Drawing
+from gridpose.pipeline.drawing import Drawing, draw_again
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.models import Models
 from gridpose.pipeline.motion.left_out import LeftOut, left_out_note
@@ -26,6 +26,7 @@ from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.outputs import check_output
 from gridpose.pipeline.poses.spool import PoseSpool
 from gridpose.pipeline.result import Progress, VideoResult
+from gridpose.pipeline.selecting import parse_selection, selected
 from gridpose.pipeline.stopwatch import LOAD, Stopwatch
 from gridpose.pipeline.video.address import fetch, is_address
 from gridpose.pipeline.video.background import Background
@@ -109,6 +110,8 @@ def run_video(
     output = None if output is None else Path(output)
     started = time.perf_counter()
     options.check()
+    if options.select and options.persons == "all":
+        options = replace(options, persons="everyone")
     address = source if isinstance(source, str) and is_address(source) else None
     source = Path(source)
     if address is None and not is_sequence(source):
@@ -136,8 +139,13 @@ def run_video(
                 )
         if models is None:
             models = stack.enter_context(Models(options))
-        run = _Run(frames, layout, options, models, stopwatch, on_progress, on_detector)
+        drawn = None if options.select else layout
+        run = _Run(frames, drawn, options, models, stopwatch, on_progress, on_detector)
         run.process(sink)
+        if options.select:
+            run.keep_selected()
+            if layout is not None and sink is not None:
+                run.draw_again(layout, sink)
         sha256 = frames.sha256()
     stopwatch.child("decode", frames.cpu_seconds)
     if sink is not None:
@@ -267,6 +275,19 @@ class _Run:
             for progress in finished:
                 if self._on_progress is not None:
                     self._on_progress(progress)
+
+    def keep_selected(self) -> None:
+        """Leave out all but those whom the options select."""
+        wanted = [parse_selection(text) for text in self._options.select]
+        self.spool.keep(selected(self.spool.tracks({"slowdown": self.slowdown}), wanted))
+
+    def draw_again(self, layout: Layout, sink: Sink) -> None:
+        """Send every frame of the source to ``sink`` with the people who were kept."""
+        drawing = Drawing(layout, sink, self._stopwatch, self.slowdown)
+        total = self._frames.frames_expected
+        for done in draw_again(self.spool.tracks({}), self._frames, layout, drawing):
+            if self._on_progress is not None:
+                self._on_progress(Progress(done, total))
 
     def _finish(self, detected: Iterable[_Detected], sink: Sink | None) -> Iterator[Progress]:
         """Everything after detection."""

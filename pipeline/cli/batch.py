@@ -21,7 +21,7 @@ _MOST_ROWS: Final = 20
 
 
 @with_console
-@with_options(BatchOptions, without=["start", "end", "fps", "save_poses", "overwrite"])
+@with_options(BatchOptions, without=["start", "end", "fps", "select", "save_poses", "overwrite"])
 def batch_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With videos, at any depth.")],
     output: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class PoseSpool:
         self._file = tempfile.TemporaryFile(prefix="gridpose-")  # noqa: SIM115 - lives with self
         self._times, self._shots = array("d"), array("l")
         self._frames, self._tracks = array("l"), array("l")
+        self._kept: set[int] | None = None
 
     def add(self, time: float, people: Sequence[Person], shot: int = 1) -> None:
         """Take in the next frame, of a shot."""
@@ -53,7 +54,12 @@ class PoseSpool:
 
     @property
     def track_ids(self) -> list[int]:
-        return sorted(set(self._tracks))
+        there = set(self._tracks)
+        return sorted(there if self._kept is None else there & self._kept)
+
+    def keep(self, track_ids: Iterable[int]) -> None:
+        """Hand out these tracks only."""
+        self._kept = set(track_ids)
 
     def tracks(self, meta: dict[str, Any]) -> PoseTracks:
         """Everything in memory."""
@@ -96,7 +102,9 @@ class PoseSpool:
         """The fields of :class:`PoseTracks` that do not grow with joints."""
         present = np.zeros((len(self.track_ids), self.frame_count), np.bool_)
         if present.size:
-            present[np.searchsorted(self.track_ids, self._tracks), self._frames] = True
+            kept = np.isin(self._tracks, self.track_ids)
+            rows = np.searchsorted(self.track_ids, np.array(self._tracks)[kept])
+            present[rows, np.array(self._frames)[kept]] = True
         return {
             "fps": self.fps,
             "frame_time": np.array(self._times, np.float64),

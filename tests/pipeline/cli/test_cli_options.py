@@ -24,7 +24,8 @@ VIDEO = (
 )
 COMMON = "--quiet/-q --verbose/-v --json"
 EXPECTED = {
-    "video": f"IN --output/-o {VIDEO} --start --end --fps --save-poses --overwrite {COMMON}",
+    "video": f"IN --output/-o {VIDEO} --select --start --end --fps --save-poses --overwrite "
+    f"{COMMON}",
     "batch": f"FOLDER --output/-o {VIDEO} --render/--no-render --workers --include --exclude "
     f"--max-duration --retry-failed --dry-run --timeout --engine --address {COMMON}",
     "demo": f"--output/-o --overwrite {COMMON}",
