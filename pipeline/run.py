@@ -12,12 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridpose.core import AnyArray, ImageArray, InputError, UsageError
+from gridpose.core import InputError, UsageError
+from gridpose.pipeline.detecting import DetectedFrame, Detecting
 from gridpose.pipeline.drawing import Drawing, draw_again
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.models import Models
@@ -30,23 +31,21 @@ from gridpose.pipeline.selecting import parse_selection, selected
 from gridpose.pipeline.stopwatch import LOAD, Stopwatch
 from gridpose.pipeline.video.address import fetch, is_address
 from gridpose.pipeline.video.background import Background
-from gridpose.pipeline.video.cuts import FIRST_SHOT, numbered_shots
+from gridpose.pipeline.video.cuts import FIRST_SHOT
 from gridpose.pipeline.video.endpoints import ImageSink, ImageSource, Sink, Source
 from gridpose.pipeline.video.interrupts import interrupts_held
 from gridpose.pipeline.video.opening import open_source
 from gridpose.pipeline.video.priority import give_way
 from gridpose.pipeline.video.reader import (
-    Frame,
     VideoReader,
     check_readable,
     is_image,
 )
 from gridpose.pipeline.video.sequence import is_sequence
-from gridpose.pipeline.video.stillness import WIDTH, CameraStillness, small_grey
 from gridpose.pipeline.video.writer import VideoWriter
 
 if TYPE_CHECKING:
-    from gridpose.detectors import Convention, Detection, Detector
+    from gridpose.detectors import Convention, Detector
     from gridpose.pipeline.motion.post_detection import PostDetection
     from gridpose.pipeline.video.ffmpeg import StreamInfo
     from gridpose.visualize import Layout
@@ -56,27 +55,6 @@ _DRAWN_AHEAD = 4
 _STRANGE_TILT_DEGREES = 15.0
 _DETECTED_AHEAD = 48
 """Frames (as panels) that detection may run ahead, say while the lifter's libraries load."""
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """A frame of a shot, and what will be shown of it, if anything."""
-
-    shot: int
-    frame: Frame
-    panel: ImageArray | None
-    grey: AnyArray
-
-
-@dataclass(frozen=True)
-class _Detected:
-    """A frame after detection: only the panel that will be shown, if any, is left of its pixels."""
-
-    shot: int
-    time: float
-    panel: ImageArray | None
-    people: list[Detection]
-    camera_still: bool
 
 
 def run_video(
@@ -150,7 +128,7 @@ def run_video(
     stopwatch.child("decode", frames.cpu_seconds)
     if sink is not None:
         stopwatch.child("encode", sink.cpu_seconds)
-    warnings = [*frames.warnings, *run.notes]
+    warnings = list(dict.fromkeys([*frames.warnings, *run.notes]))
     if not run.spool.track_ids:
         warnings.append(f"{source}: nobody was found in it; the result shows no skeletons")
     meta = {
@@ -269,12 +247,25 @@ class _Run:
         """Send every drawn frame to ``sink``, if there is one, and its people to the spool."""
         # Threads inherit priorities, so the detector's must not be started by one that gives way.
         with (
-            Background(self._detect, _DETECTED_AHEAD, "detect") as detected,
+            Background(self._detected, _DETECTED_AHEAD, "detect") as detected,
             Background(lambda: self._finish(detected, sink), _DRAWN_AHEAD, "finish") as finished,
         ):
             for progress in finished:
                 if self._on_progress is not None:
                     self._on_progress(progress)
+
+    def _detected(self) -> Iterator[DetectedFrame]:
+        panel = None if self._layout is None else self._layout.panel
+        detecting = Detecting(
+            self._frames, self._options, self._models, self._stopwatch, panel, self.slowdown
+        )
+        return detecting.frames(self._know_detector)
+
+    def _know_detector(self, detector: Detector) -> None:
+        self._convention = detector.convention
+        self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256
+        if self._on_detector is not None:
+            self._on_detector(detector)
 
     def keep_selected(self) -> None:
         """Leave out all but those whom the options select."""
@@ -289,14 +280,14 @@ class _Run:
             if self._on_progress is not None:
                 self._on_progress(Progress(done, total))
 
-    def _finish(self, detected: Iterable[_Detected], sink: Sink | None) -> Iterator[Progress]:
+    def _finish(self, detected: Iterable[DetectedFrame], sink: Sink | None) -> Iterator[Progress]:
         """Everything after detection."""
         drawing = None
         if self._layout is not None and sink is not None:
             drawing = Drawing(self._layout, sink, self._stopwatch, self.slowdown)
-        waiting: deque[_Detected] = deque()
+        waiting: deque[DetectedFrame] = deque()
         """Frames that are not drawn yet."""
-        batch: list[_Detected] = []
+        batch: list[DetectedFrame] = []
         # torch may not load beside the detector: its import and mmengine's reading of configs both
         # make syntax trees, which two threads at once cannot do in Python 3.11 ("AST constructor
         # recursion depth mismatch"). It then loads once the detector is at work.
@@ -321,8 +312,8 @@ class _Run:
     def _end_shot(
         self,
         stages: PostDetection,
-        batch: list[_Detected],
-        waiting: deque[_Detected],
+        batch: list[DetectedFrame],
+        waiting: deque[DetectedFrame],
         drawing: Drawing | None,
     ) -> Iterator[Progress]:
         """Finish all frames of a shot."""
@@ -357,55 +348,6 @@ class _Run:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
-    def _decode(self) -> Iterator[_Decoded]:
-        """Frames in runs of one shot."""
-        small = ((frame, small_grey(frame.image)) for frame in self._frames)
-        shots: Iterator[tuple[int, tuple[Frame, AnyArray]]]
-        if self._options.cuts:
-            shots = numbered_shots(small, lambda each: each[1])
-        else:
-            shots = ((FIRST_SHOT, each) for each in small)
-        while True:
-            with self._stopwatch("decode"):
-                following = next(shots, None)
-                if following is None:
-                    return
-                shot, (frame, grey) = following
-                panel = None if self._layout is None else self._layout.panel(frame.image)
-            yield _Decoded(shot, frame, panel, grey)
-
-    def _detect(self) -> Iterator[_Detected]:
-        with ExitStack() as stack:
-            # While one batch is in the detector the next one is decoded.
-            ahead = self._options.batch_size
-            decoded = stack.enter_context(Background(self._decode, ahead, "decode", gives_way=True))
-            stack.callback(self._frames.close)
-            with self._stopwatch(LOAD):
-                detector = self._models.detector
-            detector.forget()
-            self._convention = detector.convention
-            self.detector_name, self.detector_sha256 = detector.name, detector.weights_sha256
-            if self._on_detector is not None:
-                self._on_detector(detector)
-            at_once = max(self._options.batch_size, getattr(detector, "frames_at_once", 1))
-            decoded.allow(at_once)
-            shot = FIRST_SHOT
-            camera, scale = CameraStillness(), WIDTH / self._frames.size[0]
-            for batch in _batches(decoded, at_once):
-                if batch[0].shot != shot:
-                    detector.forget()
-                    camera, shot = CameraStillness(), batch[0].shot
-                frames = [item.frame for item in batch]
-                with self._stopwatch("detect"):
-                    found = detector.detect(
-                        [frame.image for frame in frames],
-                        [frame.time / self.slowdown for frame in frames],
-                    )
-                for item, people in zip(batch, found, strict=True):
-                    still = camera.is_still(item.grey, [one.bbox for one in people], scale)
-                    time = item.frame.time / self.slowdown
-                    yield _Detected(shot, time, item.panel, people, still)
-
     def _load_post_detection(self) -> PostDetection:
         """What the stages after detection need; from then on their thread gives way."""
         with self._stopwatch(LOAD):
@@ -421,7 +363,7 @@ class _Run:
         return stages
 
     def _lift(
-        self, stages: PostDetection, batch: Sequence[_Detected], at_end: bool = False
+        self, stages: PostDetection, batch: Sequence[DetectedFrame], at_end: bool = False
     ) -> None:
         """Follow everybody in a few frames, and lift the frames that are due."""
         with self._stopwatch("lift"):
@@ -434,7 +376,7 @@ class _Run:
     def _draw(
         self,
         stages: PostDetection,
-        waiting: deque[_Detected],
+        waiting: deque[DetectedFrame],
         drawing: Drawing | None,
         at_end: bool = False,
     ) -> Iterator[Progress]:
@@ -448,18 +390,3 @@ class _Run:
                     self._drawn_shot = item.shot
                 drawing.add(item.panel, people, item.time)
             yield Progress(self.spool.frame_count, self._frames.frames_expected)
-
-
-def _batches(items: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:
-    """At most ``size`` frames of one shot each."""
-    batch: list[_Decoded] = []
-    for item in items:
-        if batch and item.shot != batch[0].shot:
-            yield batch
-            batch = []
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

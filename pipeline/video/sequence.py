@@ -98,7 +98,7 @@ class PictureSequence:
         self._source, self._closed = source, False
 
     def __iter__(self) -> Iterator[Frame]:
-        handed = 0
+        handed, self._closed = 0, False
         for file, time in self._wanted:
             if self._closed:
                 return

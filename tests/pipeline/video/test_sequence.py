@@ -113,6 +113,11 @@ def test_a_video_of_pictures_and_drawing_it_again(pictures, tmp_path, lifter):
     assert probe(again).frames_announced == 8
 
 
+def test_pictures_are_read_twice_where_somebody_is_selected(pictures, tmp_path, lifter):
+    run(pictures, tmp_path / "out.mp4", lifter, select=("48,36",))
+    assert probe(tmp_path / "out.mp4").frames_announced == 8
+
+
 def test_a_rate_is_for_pictures_only(make_video, tmp_path, lifter):
     with pytest.raises(UsageError, match="true_fps"):
         run(make_video(tmp_path / "a.mp4"), None, lifter, fps=20)
