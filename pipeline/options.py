@@ -59,6 +59,7 @@ class VideoOptions:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: arithmetic of the networks.
         persons: who is kept.
+        min_height: leave out people who are less high or wide than this in the picture, px.
         select: only whoever is at these places, ``x,y@t`` in px and s, however small; the video is
             then read twice.
         smoothing: filter over time.
@@ -131,6 +132,15 @@ class VideoOptions:
             parse=parse_persons,
         ),
     ] = "all"
+    min_height: Annotated[
+        int,
+        Option(
+            "Leave out people who are smaller than this in the picture.",
+            MOTION,
+            least=0,
+            metavar="PIXELS",
+        ),
+    ] = 0
     select: Annotated[
         tuple[str, ...],
         Option(

@@ -14,13 +14,15 @@ from gridpose.pipeline.motion.left_out import LeftOut
 from gridpose.pipeline.motion.lifting_chain import LiftingChain
 from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
-from gridpose.pipeline.motion.tracking import Tracker, observed
+from gridpose.pipeline.motion.tracking import Observation, Tracker, observed
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection
     from gridpose.lifting import Lifter
     from gridpose.lifting.converted import ConvertedLifter
     from gridpose.pipeline.options import VideoOptions
+
+_HIGH_STILL = 0.7
 
 
 class PostDetection:
@@ -47,6 +49,7 @@ class PostDetection:
         self._lifter, self._judge, self._image_size = lifter, judge, image_size
         self._fps, self._options = fps, options
         self._tracker = Tracker(image_size)
+        self._high: set[int] = set()
         self._lifting = LiftingChain(
             lifter, judge, image_size, options.fov, fps, options.repair, options.smoothing
         )
@@ -73,7 +76,22 @@ class PostDetection:
 
     def add(self, people: Sequence[Detection], convention: Convention, time: float) -> None:
         """Take in the next frame: detections with keypoints of the convention."""
-        self._lifting.add(self._tracker.update(observed(people, convention), time))
+        seen = self._tracker.update(observed(people, convention), time)
+        self._lifting.add(self._high_enough(seen))
+
+    def _high_enough(self, people: dict[int, Observation]) -> dict[int, Observation]:
+        """Who is as high as the options want; who was stays as long as they do not get far from it.
+
+        Heights are the longer sides of boxes: people may lie.
+        """
+        least = self._options.min_height
+        for track_id, seen in people.items():
+            size = float((seen.bbox[2:] - seen.bbox[:2]).max())
+            if size >= least:
+                self._high.add(track_id)
+            elif size < _HIGH_STILL * least:
+                self._high.discard(track_id)
+        return {track_id: seen for track_id, seen in people.items() if track_id in self._high}
 
     def advance(self, at_end: bool = False) -> None:
         """Lift the frames that are due; all that are left ``at_end``."""

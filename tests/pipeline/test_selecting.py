@@ -80,3 +80,26 @@ def test_nobody_there(video, lifter):
 def test_what_is_no_place(text):
     with pytest.raises(UsageError, match="must be x,y@t"):
         parse_selection(text)
+
+
+def nearer_and_smaller(frame):
+    """One comes nearer, one goes away from 60 px to 30, one is small."""
+    return [
+        standing_at(60, 120, 20 + 2 * frame),
+        standing_at(160, 120, 60 - 0.75 * frame),
+        standing_at(260, 120, 20),
+    ]
+
+
+def test_small_people_can_be_left_out_and_who_was_large_enough_stays_a_while(video, lifter):
+    detector = FakeDetector(nearer_and_smaller)
+    options = VideoOptions(detector=detector, lifter=lifter, persons="everyone", min_height=50)
+    tracks = run_video(video, None, options).poses
+    heights = (tracks.bbox[..., 3] - tracks.bbox[..., 1]).round()
+    assert len(tracks.track_id) == 2
+    first, second = (heights[row][tracks.present[row]] for row in range(2))
+    by_column = sorted([first, second], key=lambda each: each[0] < each[-1])
+    goes, comes = by_column
+    assert comes[0] >= 50
+    assert 35 <= goes.min() < 50
+    assert goes[0] > goes[-1]

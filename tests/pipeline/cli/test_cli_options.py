@@ -16,7 +16,7 @@ from gridpose.pipeline.cli.options import InPanels, with_options
 
 VIDEO = (
     "--detector --detector-weights --detector-config --person-boxes --flip-test/--no-flip-test "
-    "--compile --engine-cpu --lifter --device --precision --persons --smoothing "
+    "--compile --engine-cpu --lifter --device --precision --persons --min-height --smoothing "
     "--repair/--no-repair --constant-bones/--no-constant-bones --gravity "
     "--trajectory/--no-trajectory --fov --cuts/--no-cuts --stride --true-fps --batch-size "
     "--layout --view --resolution --theme --trails/--no-trails --hide-unseen/--no-hide-unseen "
