@@ -13,6 +13,16 @@ _ADDRESS: Final = re.compile(r"https?://.+", re.IGNORECASE)
 _TOO_HIGH: Final = 1080
 """Lines that more of would help nobody to find joints."""
 
+_CAUSE: Final = re.compile(r"\n| \(caused by ")
+
+
+class _Silent:
+    """In place of yt-dlp's messages: it raises what matters of them."""
+
+    def debug(self, _: str) -> None: ...
+    def warning(self, _: str) -> None: ...
+    def error(self, _: str) -> None: ...
+
 
 def is_address(source: str | Path) -> bool:
     """Whether a source is to be fetched from the web; a path never is."""
@@ -38,16 +48,15 @@ def fetch(address: str, folder: Path) -> Path:
         "format": f"bv*[height<={_TOO_HIGH}]+ba/b[height<={_TOO_HIGH}]/bv*+ba/b",
         "ffmpeg_location": ffmpeg_program(),
         "noplaylist": True,
-        "quiet": True,
-        "no_warnings": True,
         "noprogress": True,
+        "logger": _Silent(),
     }
     try:
         with yt_dlp.YoutubeDL(options) as downloader:
             found = downloader.extract_info(address)
             file = Path(found["requested_downloads"][0]["filepath"])
     except yt_dlp.utils.YoutubeDLError as error:
-        said = str(error).removeprefix("ERROR: ").partition("\n")[0]
+        said = _CAUSE.split(str(error).removeprefix("ERROR: "), maxsplit=1)[0]
         raise InputError(f"{address}: cannot be fetched ({said})") from error
     except (KeyError, IndexError, TypeError) as error:
         raise InputError(f"{address}: has no single video") from error
