@@ -21,7 +21,6 @@ Skeleton = Literal["gridpose", "mixamo", "unreal"]
 """Whose names bones have: ours, Mixamo's, or those of Unreal's mannequins."""
 FORMATS: Final = (".npz", ".json", ".csv", ".bvh", ".trc", ".c3d", ".glb")
 _ONE_PERSON_A_FILE: Final = (".bvh",)
-_MAY_BE_EMPTY: Final = (".npz", ".json", ".csv")
 RATED: Final = (".bvh", ".trc", ".c3d")
 """Formats with a constant rate; the others have the time of each frame."""
 RIGGED: Final = (".bvh", ".glb")
@@ -76,17 +75,17 @@ def export_poses(
     suffix = file.suffix.lower()
     if track_ids is not None:
         tracks = tracks.select(tracks=tracks.rows(track_ids))
-    if suffix not in _MAY_BE_EMPTY and not tracks.present.any():
-        raise InputError(f"{file}: there is nobody in these poses to write")
+    if suffix in MOVING:
+        from gridpose.pipeline.exports.clock import for_movement
+
+        tracks = for_movement(tracks)
+        if not tracks.present.any():
+            raise InputError(f"{file}: there is nobody in these poses to write")
     if foot_lock:
         from gridpose.pipeline.motion.foot_lock import with_locked_feet
 
         tracks = with_locked_feet(tracks)
     notes: list[str] = []
-    if suffix in MOVING:
-        from gridpose.pipeline.exports.clock import with_ascending_times
-
-        tracks = with_ascending_times(tracks.select(tracks=tracks.present.any(1)))
     if fps is not None and suffix not in RATED:
         notes.append(f"{file.name} has the frames' own times; `fps` does not change them")
     alone = separate or suffix in _ONE_PERSON_A_FILE
@@ -182,8 +181,6 @@ def _write_animation(
     notes, people = [], []
     names = bone_names(skeleton)
     for row, track in enumerate(tracks.track_id.tolist()):
-        if not tracks.present[row].any():
-            continue
         notes += _about_absence(tracks, row)
         rig = rig_of(without_gaps(tracks, row))
         own = [f"p{track}:{name}" for name in names] if skeleton == "gridpose" else names

@@ -71,7 +71,7 @@ class Mesh:
 def body_of(rig: Rig) -> dict[str, Mesh]:
     """The meshes of ``middle``, ``left`` and ``right`` of a body with the rig's bones."""
     at = rest_places(rig)
-    size = float(np.linalg.norm(rig.offsets, axis=-1).sum()) / _USUAL_BONES
+    size = max(1e-3, float(np.linalg.norm(rig.offsets, axis=-1).sum()) / _USUAL_BONES)
     meshes = {
         "middle": [_head(at, size), *(_of_bones(rig, at, tube, "", size) for tube in _MIDDLE)]
     }
@@ -199,15 +199,16 @@ def _faces(corners: int, rings: int, ascending: bool) -> NDArray[np.uint16]:
     after = np.roll(here, -1)
     one = np.stack((here, after, after + corners, here, after + corners, here + corners), -1)
     faces = (one.reshape(-1, 3) + corners * np.arange(rings - 1)[:, None, None]).reshape(-1, 3)
-    return (faces if ascending else faces[:, ::-1]).astype(np.uint16)
+    return np.asarray(faces if ascending else faces[:, ::-1], np.uint16)
 
 
 def _joined(meshes: list[Mesh]) -> Mesh:
-    before = np.cumsum([0, *(len(mesh.positions) for mesh in meshes[:-1])]).astype(np.uint16)
+    before = np.cumsum([0, *(len(mesh.positions) for mesh in meshes[:-1])])
+    triangles = [mesh.triangles + first for mesh, first in zip(meshes, before, strict=True)]
     return Mesh(
-        *(
-            np.concatenate([getattr(mesh, name) for mesh in meshes])
-            for name in ("positions", "normals", "nodes", "weights")
-        ),
-        np.concatenate([m.triangles + first for m, first in zip(meshes, before, strict=True)]),
+        np.concatenate([mesh.positions for mesh in meshes]),
+        np.concatenate([mesh.normals for mesh in meshes]),
+        np.concatenate([mesh.nodes for mesh in meshes]),
+        np.concatenate([mesh.weights for mesh in meshes]),
+        np.concatenate(triangles).astype(np.uint16),
     )

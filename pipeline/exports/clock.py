@@ -13,7 +13,7 @@ from gridpose.core import AnyArray, BoolArray, DoubleArray, InputError, PoseTrac
 from gridpose.pipeline.exports.rig import Rig
 from gridpose.pipeline.motion.smoothing import present_runs
 
-_JITTER: Final = 0.25
+_JITTER: Final = 0.1
 """Of a frame: times that miss those of a constant rate by less are rounded ones of it."""
 _MOST_FPS: Final = 1000.0
 _MOST_POSES: Final = 2_000_000
@@ -67,8 +67,10 @@ class Clock:
         return np.clip(self.times, known[0], known[-1])
 
 
-def with_ascending_times(tracks: PoseTracks) -> PoseTracks:
-    """Without frames that are shown at the same time as the one before.
+def for_movement(tracks: PoseTracks) -> PoseTracks:
+    """Only who is there at all, and no frames that are shown at the time of the one before.
+
+    Somebody is absent where a joint has no place.
 
     Raises:
         InputError: times fall, or are no numbers.
@@ -76,7 +78,10 @@ def with_ascending_times(tracks: PoseTracks) -> PoseTracks:
     steps = np.diff(tracks.frame_time)
     if not np.isfinite(tracks.frame_time).all() or (steps < 0).any():
         raise InputError("the times of the frames (`frame_time`) of these poses do not ascend")
-    return tracks if (steps > 0).all() else tracks.select(frames=np.append(True, steps > 0))
+    present = tracks.present & np.isfinite(tracks.poses_world).all((-1, -2))
+    return replace(tracks, present=present).select(
+        np.flatnonzero(present.any(1)), np.flatnonzero(np.append(True, steps > 0))
+    )
 
 
 def constant_clock(tracks: PoseTracks, fps: float | None = None) -> Clock:
@@ -134,6 +139,6 @@ def at_constant_rate(tracks: PoseTracks, clock: Clock) -> PoseTracks:
         tracks.select(frames=nearest),
         fps=clock.rate,
         frame_time=clock.times,
-        present=np.isfinite(world).all((-1, -2)),
+        present=np.asarray(np.isfinite(world).all((-1, -2))),
         poses_world=world,
     )
