@@ -194,11 +194,16 @@ def _tube(rings: _Rings, span: DoubleArray, height: float | None = None) -> Mesh
 
 
 def _faces(corners: int, rings: int, ascending: bool) -> NDArray[np.uint16]:
-    """Triangles (F, 3) between consecutive rings, counterclockwise as seen from outside."""
+    """Triangles (F, 3) between consecutive rings, counterclockwise as seen from outside.
+
+    The first and the last ring are points.
+    """
     here = np.arange(corners)
     after = np.roll(here, -1)
-    one = np.stack((here, after, after + corners, here, after + corners, here + corners), -1)
-    faces = (one.reshape(-1, 3) + corners * np.arange(rings - 1)[:, None, None]).reshape(-1, 3)
+    first = (corners * np.arange(rings - 1))[:, None, None]
+    near = first[1:] + np.stack((here, after, after + corners), -1)
+    far = first[:-1] + np.stack((here, after + corners, here + corners), -1)
+    faces = np.concatenate((near, far)).reshape(-1, 3)
     return np.asarray(faces if ascending else faces[:, ::-1], np.uint16)
 
 
