@@ -150,7 +150,7 @@ def _write(
     if clock is not None and clock.resamples and fps is None:
         notes.append(
             f"the video's frame rate varies: {suffix} has {clock.rate:.6g} poses per second, "
-            "interpolated; `fps` chooses another rate"
+            "interpolated; `gridpose export` takes another rate with `fps`"
         )
     with replacing(file) as partial:
         if suffix == ".json":
@@ -213,7 +213,7 @@ def _about_absence(tracks: PoseTracks, row: int) -> list[str]:
     if held := len(tracks.frame_time) - (last - first + 1):
         notes.append(
             f"track {track}: is held still in {held} frames before they come or after they go; "
-            "`trim` leaves out those in which nobody is there"
+            "`gridpose export` leaves out those in which nobody is there with `trim`"
         )
     return notes
 

@@ -283,7 +283,8 @@ def test_command_line(two, tmp_path, invoke):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["files"] == [str(out), str(tmp_path / "o.csv")]
     assert "3 frames without them were interpolated" in result.stderr
-    assert "--trim leaves out" in result.stderr
+    assert "held still in 3 frames" in result.stderr
+    assert "with --trim" in result.stderr
     assert len(bvh_joints(out)) == 60
     result = invoke("export", poses, "-o", out)
     assert result.exit_code == 0  # two people: other files
