@@ -177,12 +177,14 @@ def _write_animation(
     from gridpose.pipeline.exports.clock import rig_at_constant_rate
     from gridpose.pipeline.exports.gltf import Animated, glb_bytes
     from gridpose.pipeline.exports.rig import rig_of
+    from gridpose.pipeline.motion.bone_lengths import bone_lengths
 
     notes, people = [], []
     names = bone_names(skeleton)
     for row, track in enumerate(tracks.track_id.tolist()):
         notes += _about_absence(tracks, row)
-        rig = rig_of(without_gaps(tracks, row))
+        seen = tracks.poses_world[row, tracks.present[row]]
+        rig = rig_of(without_gaps(tracks, row), bone_lengths(seen))
         own = [f"p{track}:{name}" for name in names] if skeleton == "gridpose" else names
         people.append(Animated(f"p{track}", own, rig, tracks.frame_time))
     if clock is None:
@@ -197,9 +199,8 @@ def _trimmed(tracks: PoseTracks) -> tuple[PoseTracks, list[str]]:
     """From the first to the last frame in which somebody is there, and a note of what is lost."""
     seen = np.flatnonzero(tracks.present.any(0))
     begin, end = int(seen[0]), int(seen[-1]) + 1
-    late = tracks.frame_time[begin] - tracks.frame_time[0]
-    who = ", ".join(map(str, tracks.track_id.tolist()))
-    notes = [f"track {who}: second 0 is second {late:.3f} of the video"] if begin else []
+    who, start = ", ".join(map(str, tracks.track_id.tolist())), tracks.frame_time[begin]
+    notes = [f"track {who}: the file begins at second {start:.3f} of the video"] if begin else []
     return tracks.select(frames=slice(begin, end)), notes
 
 

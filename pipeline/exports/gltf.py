@@ -9,8 +9,9 @@ import numpy as np
 import pygltflib as gltf
 
 from gridpose.core import AnyArray, DoubleArray
-from gridpose.pipeline.exports.body import Mesh, body_of, rest_places
+from gridpose.pipeline.exports.body import body_of
 from gridpose.pipeline.exports.rig import NODES, Rig
+from gridpose.pipeline.exports.tubes import Mesh
 
 _COLOURS = {
     "middle": (0.8, 0.8, 0.8),
@@ -91,7 +92,6 @@ def _add_person(file: _File, person: Animated, start: float, animation: gltf.Ani
     """An armature in the rest pose on the floor, the mesh that it carries, and its movement."""
     document, rig = file.document, person.rig
     meshes = body_of(rig)
-    places = rest_places(rig)
     floor = -min(mesh.positions[:, 1].min() for mesh in meshes.values()) * np.eye(3)[1]
     armature = len(document.nodes)
     base = armature + 1
@@ -105,7 +105,7 @@ def _add_person(file: _File, person: Animated, start: float, animation: gltf.Ani
             )
         )
     unbinding = np.tile(np.eye(4), (len(NODES), 1, 1))
-    unbinding[:, :3, 3] = -(places + floor)
+    unbinding[:, :3, 3] = -(rig.rest_places() + floor)
     document.skins.append(
         gltf.Skin(
             name=person.name,
