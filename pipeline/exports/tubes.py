@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -44,8 +44,12 @@ class Rings:
     weights: DoubleArray
 
     def __add__(self, other: Rings) -> Rings:
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Rings(*(np.concatenate(pair) for pair in pairs))
+        return Rings(
+            np.concatenate((self.centres, other.centres)),
+            np.concatenate((self.radii, other.radii)),
+            np.concatenate((self.slopes, other.slopes)),
+            np.concatenate((self.weights, other.weights)),
+        )
 
 
 def tube(rings: Rings, span: DoubleArray, height: float | None = None) -> Mesh:
