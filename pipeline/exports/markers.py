@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gridpose.core import JOINT_NAMES, DoubleArray, PoseTracks
+from gridpose.core import JOINT_NAMES, DoubleArray, InputError, PoseTracks
 
 _MM = 1000.0
+_MOST_C3D_FRAMES = 65535
 
 
 def marker_names(tracks: PoseTracks) -> list[str]:
@@ -60,7 +61,15 @@ def write_c3d(tracks: PoseTracks, file: Path) -> None:
     Args:
         tracks: at a constant rate.
         file: the result.
+
+    Raises:
+        InputError: there are more frames than the format can count.
     """
+    if len(tracks.frame_time) > _MOST_C3D_FRAMES:
+        raise InputError(
+            f"C3D counts {_MOST_C3D_FRAMES} frames at most, and these are "
+            f"{len(tracks.frame_time)}; .trc, or a lower rate by `fps`, takes them"
+        )
     import ezc3d
 
     document = ezc3d.c3d()

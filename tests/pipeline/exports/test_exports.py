@@ -263,6 +263,14 @@ def test_a_single_frame(tmp_path, suffix):
     written(tracks_of(MOCAP[:1]), tmp_path / f"out{suffix}")
 
 
+def test_c3d_of_more_frames_than_it_counts(tmp_path):
+    """Readers would find the first 65535 frames, or none."""
+    tracks = tracks_of(np.resize(MOCAP, (65536, 17, 3)))
+    with pytest.raises(InputError, match="65535 frames at most, and these are 65536"):
+        export_poses(tracks, tmp_path / "long.c3d")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_refusals(one, two, tmp_path):
     with pytest.raises(UsageError, match=r"\.fbx: the name must end in .*\.bvh"):
         export_poses(one, tmp_path / "out.fbx")
