@@ -30,6 +30,7 @@ _CENTRING_SECONDS = 5.0
 _ASIDE, _CENTRED = 0.22, 0.04
 """Parts of the width: people farther from the middle are brought there, until they are as near."""
 _LEAST_SMOOTHING = 0.15
+_LONGEST_STEP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ class Camera:
         wanted = self._placed(recent, None)
         # Where it would soon be too empty there is no use in widening.
         most = max(self._goal.span, wanted.span / _CLOSED_BELOW)
-        limit = min(most, self._goal.span * math.exp(_WIDENING * elapsed))
+        limit = min(
+            most, self._goal.span * math.exp(_WIDENING * min(elapsed, _LONGEST_STEP_SECONDS))
+        )
         if self.span_of(held) > limit:
             held = self._shrunk(held, needed, limit)
         across = self._goal.middle[0]

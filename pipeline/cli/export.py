@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,29 @@ def export_command(
             "move as their feet carry them.",
         ),
     ] = False,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Poses per second of .bvh, .trc and .c3d; else the video's nominal rate.",
+        ),
+    ] = None,
+    trim: Annotated[
+        bool,
+        typer.Option(
+            "--trim",
+            help="Leave out what is before the first and after the last frame with somebody in "
+            "it; else .bvh, .trc, .c3d and .glb last as long as the video.",
+        ),
+    ] = False,
+    skeleton: Annotated[
+        Literal["gridpose", "mixamo", "unreal"],
+        typer.Option(help="Whose names the bones of .bvh and .glb have."),
+    ] = "gridpose",
+    separate: Annotated[
+        bool,
+        typer.Option("--separate", help="A file for each person, NAME_pN, as .bvh always has."),
+    ] = False,
     overwrite: Overwrite = False,
     *,
     console: Console,
@@ -41,6 +64,7 @@ def export_command(
     Examples:
       gridpose export dance.npz -o dance.bvh --track 1
       gridpose export dance.npz -o dance.csv -o dance.c3d
+      gridpose export dance.npz -o dance.glb --skeleton mixamo --separate
     """  # noqa: D301
     from gridpose.pipeline.exports import export_poses
     from gridpose.pipeline.poses.file import read_pose_file
@@ -49,7 +73,15 @@ def export_command(
     files: list[Path] = []
     for file in output:
         exported = export_poses(
-            tracks, file, track_ids=track or None, foot_lock=foot_lock, overwrite=overwrite
+            tracks,
+            file,
+            track_ids=track or None,
+            foot_lock=foot_lock,
+            fps=fps,
+            trim=trim,
+            skeleton=skeleton,
+            separate=separate,
+            overwrite=overwrite,
         )
         files += exported.files
         for note in exported.notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -14,10 +15,16 @@ from gridpose.pipeline.exports.rig import NODES, Rig
 _CM = 100.0
 
 
-def bvh_text(rig: Rig, fps: float) -> str:
-    """The file's content. The rest pose is a T-pose that faces +z."""
+def bvh_text(rig: Rig, fps: float, names: Sequence[str]) -> str:
+    """The file's content. The rest pose is a T-pose that faces +z.
+
+    Args:
+        rig: the movement at a constant rate.
+        fps: that rate.
+        names: of the nodes, one word each.
+    """
     lines = ["HIERARCHY"]
-    _joint(rig, 0, "", lines)
+    _joint(rig, names, 0, "", lines)
     frames = len(rig.root)
     lines += ["MOTION", f"Frames: {frames}", f"Frame Time: {1 / fps:.9f}"]
     with warnings.catch_warnings():
@@ -36,11 +43,11 @@ def bvh_text(rig: Rig, fps: float) -> str:
     return "\n".join(lines) + "\n" + motion.getvalue()
 
 
-def _joint(rig: Rig, index: int, indent: str, lines: list[str]) -> None:
+def _joint(rig: Rig, names: Sequence[str], index: int, indent: str, lines: list[str]) -> None:
     node = NODES[index]
     root = node.parent < 0
     lines += [
-        f"{indent}{'ROOT' if root else 'JOINT'} {node.name}",
+        f"{indent}{'ROOT' if root else 'JOINT'} {names[index]}",
         f"{indent}{{",
         f"{indent}  OFFSET {_numbers(rig.offsets[index])}",
         f"{indent}  CHANNELS "
@@ -49,7 +56,7 @@ def _joint(rig: Rig, index: int, indent: str, lines: list[str]) -> None:
     ]
     children = [place for place, other in enumerate(NODES) if other.parent == index]
     for child in children:
-        _joint(rig, child, indent + "  ", lines)
+        _joint(rig, names, child, indent + "  ", lines)
     if not children:
         tip = _numbers(rig.tips[node.name])
         lines += [

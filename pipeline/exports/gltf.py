@@ -1,25 +1,31 @@
-"""glTF (binary, ``.glb``): y up, metres, an animated skeleton of octahedral bones a person."""
+"""glTF (binary, ``.glb``): y up, metres; for each person an armature that moves a mesh."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pygltflib as gltf
 
-from gridpose.core import JOINT_NAMES, AnyArray, DoubleArray, unit_vectors
+from gridpose.core import AnyArray, DoubleArray
+from gridpose.pipeline.exports.body import body_of
 from gridpose.pipeline.exports.rig import NODES, Rig
+from gridpose.pipeline.exports.tubes import Mesh
 
-_LEFT, _RIGHT, _MIDDLE = (0.95, 0.6, 0.1), (0.35, 0.5, 0.95), (0.8, 0.8, 0.8)
-_WAIST, _THICKNESS = 0.15, 0.09
-"""Where a bone is thickest and how thick it is there, as shares of its length."""
+_COLOURS = {
+    "middle": (0.8, 0.8, 0.8),
+    "left": (0.95, 0.6, 0.1),
+    "right": (0.35, 0.5, 0.95),
+}
 
 
 @dataclass(frozen=True)
 class Animated:
-    """One person: ``times`` (T,) s, ascending."""
+    """One person: ``bones`` are names of the rig's nodes; ``times`` (T,) s, ascending."""
 
     name: str
+    bones: Sequence[str]
     rig: Rig
     times: DoubleArray
 
@@ -53,15 +59,18 @@ class _File:
         return len(self.document.accessors) - 1
 
 
-def glb_bytes(people: list[Animated]) -> bytes:
-    """The file's content: one animation of everybody, from the first time of all."""
+def glb_bytes(people: list[Animated], start: float) -> bytes:
+    """The file's content: one animation of everybody, whose second 0 is ``start``.
+
+    The rest pose, in which the mesh is bound, is a T-pose on the floor that faces +z.
+    """
     document = gltf.GLTF2(
         asset=gltf.Asset(version="2.0", generator="gridpose"),
         scene=0,
         scenes=[gltf.Scene(nodes=[])],
     )
     file = _File(document)
-    for colour in (_MIDDLE, _LEFT, _RIGHT):
+    for colour in _COLOURS.values():
         document.materials.append(
             gltf.Material(
                 pbrMetallicRoughness=gltf.PbrMetallicRoughness(
@@ -70,7 +79,6 @@ def glb_bytes(people: list[Animated]) -> bytes:
             )
         )
     animation = gltf.Animation(name="poses")
-    start = min(float(person.times[0]) for person in people)
     for person in people:
         _add_person(file, person, start, animation)
     if animation.channels:
@@ -81,25 +89,51 @@ def glb_bytes(people: list[Animated]) -> bytes:
 
 
 def _add_person(file: _File, person: Animated, start: float, animation: gltf.Animation) -> None:
+    """An armature in the rest pose on the floor, the mesh that it carries, and its movement."""
     document, rig = file.document, person.rig
-    base = len(document.nodes)
-    for index, node in enumerate(NODES):
-        aimed = rig.offsets[index]
+    meshes = body_of(rig)
+    floor = -min(mesh.positions[:, 1].min() for mesh in meshes.values()) * np.eye(3)[1]
+    armature = len(document.nodes)
+    base = armature + 1
+    document.nodes.append(gltf.Node(name=person.name, children=[base]))
+    for index, (node, name) in enumerate(zip(NODES, person.bones, strict=True)):
         document.nodes.append(
             gltf.Node(
-                name=f"{person.name}:{node.name}",
-                translation=(rig.root[0] if node.parent < 0 else aimed).tolist(),
-                rotation=rig.rotations[0, index].tolist(),
+                name=name,
+                translation=(floor if node.parent < 0 else rig.offsets[index]).tolist(),
                 children=[base + k for k, other in enumerate(NODES) if other.parent == index],
             )
         )
-    document.scenes[0].nodes.append(base)
-    for index, node in enumerate(NODES):
-        # A bone is drawn by the node that it turns with: the parent of the node at its end.
-        if node.parent >= 0 and np.linalg.norm(rig.offsets[index]) > 0:
-            bone = gltf.Node(mesh=_add_bone(file, rig.offsets[index], JOINT_NAMES[node.joint]))
-            document.nodes.append(bone)
-            document.nodes[base + node.parent].children.append(len(document.nodes) - 1)
+    unbinding = np.tile(np.eye(4), (len(NODES), 1, 1))
+    unbinding[:, :3, 3] = -(rig.rest_places() + floor)
+    document.skins.append(
+        gltf.Skin(
+            name=person.name,
+            joints=list(range(base, base + len(NODES))),
+            skeleton=armature,
+            # Matrices go column by column.
+            inverseBindMatrices=file.accessor(
+                unbinding.swapaxes(1, 2).reshape(-1, 16).astype(np.float32), gltf.MAT4
+            ),
+        )
+    )
+    document.meshes.append(
+        gltf.Mesh(
+            name=f"{person.name}_body",
+            primitives=[
+                _primitive(file, meshes[part], floor, material)
+                for material, part in enumerate(_COLOURS)
+            ],
+        )
+    )
+    document.nodes.append(
+        gltf.Node(
+            name=f"{person.name}_body",
+            mesh=len(document.meshes) - 1,
+            skin=len(document.skins) - 1,
+        )
+    )
+    document.scenes[0].nodes += [armature, len(document.nodes) - 1]
     times = file.accessor((person.times - start).astype(np.float32), gltf.SCALAR)
 
     def animate(node: int, path: str, values: DoubleArray, kind: str) -> None:
@@ -119,32 +153,17 @@ def _add_person(file: _File, person: Animated, start: float, animation: gltf.Ani
         animate(index, "rotation", rig.rotations[:, index], gltf.VEC4)
 
 
-def _add_bone(file: _File, offset: DoubleArray, name: str) -> int:
-    """A long octahedron from the origin to ``offset``; returns the index of its mesh."""
-    length = float(np.linalg.norm(offset))
-    along = offset / length
-    side = np.cross(along, np.eye(3)[np.abs(along).argmin()])
-    side /= np.linalg.norm(side)
-    ring = [side, np.cross(along, side), -side, -np.cross(along, side)]
-    corners = np.array(
-        [np.zeros(3), *(length * (_WAIST * along + _THICKNESS * r) for r in ring), offset]
-    )
-    faces = [(0, 1 + (k + 1) % 4, 1 + k) for k in range(4)]
-    faces += [(5, 1 + k, 1 + (k + 1) % 4) for k in range(4)]
-    triangles = corners[np.array(faces)]  # flat shading: corners are not shared
-    normals = unit_vectors(
-        np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    )
-    primitive = gltf.Primitive(
+def _primitive(file: _File, mesh: Mesh, raised: DoubleArray, material: int) -> gltf.Primitive:
+    def vertices(values: AnyArray, kind: str) -> int:
+        return file.accessor(values, kind, gltf.ARRAY_BUFFER)
+
+    return gltf.Primitive(
         attributes=gltf.Attributes(
-            POSITION=file.accessor(
-                triangles.reshape(-1, 3).astype(np.float32), gltf.VEC3, gltf.ARRAY_BUFFER
-            ),
-            NORMAL=file.accessor(
-                normals.repeat(3, 0).astype(np.float32), gltf.VEC3, gltf.ARRAY_BUFFER
-            ),
+            POSITION=vertices((mesh.positions + raised).astype(np.float32), gltf.VEC3),
+            NORMAL=vertices(mesh.normals.astype(np.float32), gltf.VEC3),
+            JOINTS_0=vertices(mesh.nodes, gltf.VEC4),
+            WEIGHTS_0=vertices(mesh.weights.astype(np.float32), gltf.VEC4),
         ),
-        material=1 if name.startswith("left") else 2 if name.startswith("right") else 0,
+        indices=file.accessor(mesh.triangles.ravel(), gltf.SCALAR, gltf.ELEMENT_ARRAY_BUFFER),
+        material=material,
     )
-    file.document.meshes.append(gltf.Mesh(name=name, primitives=[primitive]))
-    return len(file.document.meshes) - 1

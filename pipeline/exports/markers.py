@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gridpose.core import JOINT_NAMES, DoubleArray, PoseTracks
+from gridpose.core import JOINT_NAMES, DoubleArray, InputError, PoseTracks
 
 _MM = 1000.0
+_MOST_C3D_FRAMES = 65535
 
 
 def marker_names(tracks: PoseTracks) -> list[str]:
@@ -26,7 +27,15 @@ def _markers(tracks: PoseTracks) -> DoubleArray:
 
 
 def trc_text(tracks: PoseTracks, name: str) -> str:
-    """A TRC file's content. x right, y up, z towards the camera; absent markers are left empty."""
+    """A TRC file's content. x right, y up, z towards the camera; absent markers are left empty.
+
+    All rows of the table end in a tab, as those of other programs do: without it OpenSim loses the
+    last cell of a row where that is empty.
+
+    Args:
+        tracks: at a constant rate.
+        name: of the file.
+    """
     names, markers = marker_names(tracks), _markers(tracks)
     points = np.stack((markers[..., 0], markers[..., 2], -markers[..., 1]), -1)
     frames, rate = len(points), f"{tracks.fps:.6g}"
@@ -37,17 +46,30 @@ def trc_text(tracks: PoseTracks, name: str) -> str:
         "OrigDataRate\tOrigDataStartFrame\tOrigNumFrames\n"
     )
     out.write(f"{rate}\t{rate}\t{frames}\t{len(names)}\tmm\t{rate}\t1\t{frames}\n")
-    out.write("Frame#\tTime\t" + "\t\t\t".join(names) + "\t\t\n")
+    out.write("Frame#\tTime\t" + "\t\t\t".join(names) + "\t\t\t\n")
     numbers = range(1, len(names) + 1)
-    out.write("\t\t" + "\t".join(f"X{k}\tY{k}\tZ{k}" for k in numbers) + "\n\n")
+    out.write("\t\t" + "\t".join(f"X{k}\tY{k}\tZ{k}" for k in numbers) + "\t\n\n")
     for index, (moment, row) in enumerate(zip(tracks.frame_time, points, strict=True)):
         cells = ["" if np.isnan(value) else f"{value:.4f}" for value in row.ravel()]
-        out.write(f"{index + 1}\t{moment:.6f}\t" + "\t".join(cells) + "\n")
+        out.write(f"{index + 1}\t{moment:.6f}\t" + "\t".join(cells) + "\t\n")
     return out.getvalue()
 
 
 def write_c3d(tracks: PoseTracks, file: Path) -> None:
-    """Write a C3D file: x right, y away from the camera, z up; absent markers are invalid."""
+    """Write a C3D file: x right, y away from the camera, z up; absent markers are invalid.
+
+    Args:
+        tracks: at a constant rate.
+        file: the result.
+
+    Raises:
+        InputError: there are more frames than the format can count.
+    """
+    if len(tracks.frame_time) > _MOST_C3D_FRAMES:
+        raise InputError(
+            f"C3D counts {_MOST_C3D_FRAMES} frames at most, and these are "
+            f"{len(tracks.frame_time)}; .trc, or a lower rate by `fps`, takes them"
+        )
     import ezc3d
 
     document = ezc3d.c3d()

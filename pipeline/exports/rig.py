@@ -104,6 +104,14 @@ class Rig:
     rotations: DoubleArray
     root: DoubleArray
 
+    def rest_places(self) -> DoubleArray:
+        """Places (N, 3) of nodes in the rest pose, the root's at the origin, m."""
+        places = np.zeros_like(self.offsets)
+        for index, node in enumerate(NODES):
+            if node.parent >= 0:
+                places[index] = places[node.parent] + self.offsets[index]
+        return places
+
     def joints(self) -> DoubleArray:
         """Joints (T, 17, 3) by forward kinematics, m, y up."""
         frames = len(self.root)
@@ -128,7 +136,7 @@ def to_y_up(points: AnyArray) -> DoubleArray:
     return np.stack((points[..., 0], points[..., 2], -points[..., 1]), -1, dtype=np.float64)
 
 
-def rig_of(poses_world: FloatArray) -> Rig:
+def rig_of(poses_world: FloatArray, lengths: DoubleArray | None = None) -> Rig:
     """Rotations of one person's consecutive poses.
 
     Every bone is aimed by the smallest turn from where its parent would carry it; hip and thorax
@@ -137,9 +145,10 @@ def rig_of(poses_world: FloatArray) -> Rig:
 
     Args:
         poses_world: (T, 17, 3) finite, m, z up.
+        lengths: (17,) m of the bone that ends in each joint; else the medians.
     """
-    joints = to_y_up(with_constant_lengths(poses_world))
-    lengths = bone_lengths(poses_world)
+    lengths = bone_lengths(poses_world) if lengths is None else lengths
+    joints = to_y_up(with_constant_lengths(poses_world, lengths))
     frames = len(joints)
     local = np.zeros((frames, len(NODES), 4))
     offsets = np.zeros((len(NODES), 3))

@@ -173,3 +173,11 @@ def test_pictures_of_a_fixed_view_have_one_floor():
     )
     difference = cv2.absdiff(first, last)[:440].any(-1)
     assert 0.005 < difference.mean() < 0.12
+
+
+def test_an_hour_without_frames_is_no_trouble():
+    """Broken time stamps leap."""
+    renderer = SceneRenderer(SQUARE)
+    for elapsed in (0.0, 0.04, 30_000.0, 0.04):
+        picture = renderer.draw([standing(1), standing(2, across=3.0)], elapsed)
+    assert picture.std() > 0

@@ -35,7 +35,8 @@ EXPECTED = {
     "--trails/--no-trails --hide-unseen/--no-hide-unseen --inset --track --start --end "
     "--pictures --audio/--no-audio --crf --overwrite "
     f"{COMMON}",
-    "export": f"poses --output/-o --track --foot-lock --overwrite {COMMON}",
+    "export": "poses --output/-o --track --foot-lock --fps --trim --skeleton --separate "
+    f"--overwrite {COMMON}",
     "angles": f"poses --output/-o --track --overwrite {COMMON}",
     "doctor": "--verbose/-v --json",
     "data convert": f"POSES --output/-o --keypoints/-k --input --overwrite {COMMON}",

@@ -8,7 +8,6 @@ import bvhio
 import c3d
 import numpy as np
 import pytest
-import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -78,17 +77,29 @@ def test_bvh_rests_in_a_t_pose_that_faces_z(one, tmp_path):
 def test_bvh_is_a_file_for_each_person_and_bridges_gaps(two, tmp_path):
     exported = export_poses(two, tmp_path / "dance.bvh")
     assert exported.files == [tmp_path / "dance_p3.bvh", tmp_path / "dance_p4.bvh"]
-    assert exported.notes == ["track 4: 3 frames without them were interpolated"]
+    assert "track 4: 3 frames without them were interpolated" in exported.notes
     assert len(bvh_joints(exported.files[0])) == 60
     second = bvh_joints(exported.files[1])
-    assert len(second) == 57  # from their first frame to their last
-    expected = to_y_up(two.poses_world[1, 2:59])
+    expected = to_y_up(two.poses_world[1])
     lengths = bone_lengths(two.poses_world[1][two.present[1]])
     found = np.linalg.norm(second[:, 2] - second[:, 1], axis=-1)
     np.testing.assert_allclose(found, found[0], atol=HALF_A_MILLIMETRE)
     seen = np.isfinite(expected[:, 0, 0])
     np.testing.assert_allclose(second[seen, 0], expected[seen, 0], atol=HALF_A_MILLIMETRE)
-    assert found[0] == pytest.approx(lengths[2], rel=0.02)
+    assert found[0] == pytest.approx(lengths[2], abs=1e-5)
+
+
+def test_bvh_of_who_comes_later_lasts_as_long_as_the_video(two, tmp_path):
+    """Or, trimmed, only while they are there; a note tells either."""
+    whole = export_poses(two, tmp_path / "dance.bvh", track_ids=[4])
+    assert [note for note in whole.notes if "held still in 3 frames" in note]
+    trimmed = export_poses(two, tmp_path / "short.bvh", track_ids=[4], trim=True)
+    assert trimmed.notes[0] == "track 4: the file begins at second 0.067 of the video"
+    long, short = bvh_joints(tmp_path / "dance.bvh"), bvh_joints(tmp_path / "short.bvh")
+    assert (len(long), len(short)) == (60, 57)
+    np.testing.assert_allclose(long[2:59], short, atol=HALF_A_MILLIMETRE)
+    np.testing.assert_array_equal(long[:2], long[[2, 2]])
+    np.testing.assert_array_equal(long[59], long[58])
 
 
 def test_c3d_is_what_c3d_reads(two, tmp_path):
@@ -122,91 +133,39 @@ def test_trc_follows_the_format(two, tmp_path):
     rows = [line.split("\t") for line in lines[6:]]
     assert [row[0] for row in rows] == [str(k) for k in range(1, 61)]
     np.testing.assert_allclose([float(row[1]) for row in rows], two.frame_time, atol=1e-6)
-    values = np.array([[float(cell) if cell else np.nan for cell in row[2:]] for row in rows])
+    values = np.array([[float(cell) if cell else np.nan for cell in row[2:-1]] for row in rows])
     expected = to_y_up(two.poses_world).transpose(1, 0, 2, 3).reshape(60, -1)
     np.testing.assert_allclose(values / 1000, expected, atol=HALF_A_MILLIMETRE)
 
 
-def gltf_joints(file, frame):
-    """Joint positions by node name, with trimesh's scene graph posed by the animation's data."""
-    tree, buffers = trimesh_document(file)
-    scene = trimesh.load(file, file_type="glb")
-    nodes = tree["nodes"]
-    turn = {i: np.array(n.get("rotation", (0, 0, 0, 1))) for i, n in enumerate(nodes)}
-    shift = {i: np.array(n.get("translation", (0, 0, 0))) for i, n in enumerate(nodes)}
-    for animation in tree["animations"]:
-        for channel in animation["channels"]:
-            values = buffers(animation["samplers"][channel["sampler"]]["output"])
-            place = turn if channel["target"]["path"] == "rotation" else shift
-            place[channel["target"]["node"]] = values[frame]
-    for parent, node in enumerate(nodes):
-        for child in node.get("children", ()):
-            if "mesh" in nodes[child]:
-                continue
-            x, y, z, w = turn[child]
-            matrix = trimesh.transformations.quaternion_matrix((w, x, y, z))
-            matrix[:3, 3] = shift[child]
-            scene.graph.update(
-                frame_from=nodes[parent]["name"], frame_to=nodes[child]["name"], matrix=matrix
-            )
-    for root in tree["scenes"][0]["nodes"]:
-        x, y, z, w = turn[root]
-        matrix = trimesh.transformations.quaternion_matrix((w, x, y, z))
-        matrix[:3, 3] = shift[root]
-        scene.graph.update(
-            frame_from=scene.graph.base_frame, frame_to=nodes[root]["name"], matrix=matrix
-        )
-    return {node["name"]: scene.graph[node["name"]][0][:3, 3] for node in nodes if node.get("name")}
+ABSENCES = [(), (0, 1), (20, 21), (58, 59), (0, 30, 59), range(1, 60)]
 
 
-def trimesh_document(file):
-    """The JSON of a glb, and a reader of its accessors (the layout is the standard's)."""
-    raw = file.read_bytes()
-    length = int.from_bytes(raw[12:16], "little")
-    tree, blob = json.loads(raw[20 : 20 + length]), raw[28 + length :]
-
-    def accessor(index):
-        entry = tree["accessors"][index]
-        view = tree["bufferViews"][entry["bufferView"]]
-        width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[entry["type"]]
-        start = view.get("byteOffset", 0) + entry.get("byteOffset", 0)
-        values = np.frombuffer(blob, np.float32, entry["count"] * width, start)
-        return values.reshape(-1, width)
-
-    return tree, accessor
+@pytest.mark.parametrize("gaps", ABSENCES)
+@pytest.mark.parametrize("people", [1, 3])
+def test_trc_has_all_cells_of_whoever_is_absent(tmp_path, gaps, people):
+    tracks = tracks_of(*[MOCAP] * people, gaps=gaps)
+    lines = written(tracks, tmp_path / "a.trc").read_text().split("\n")
+    table = [*lines[3:5], *lines[6:-1]]
+    assert len(table) == 62
+    # OpenSim drops what is empty after the last tab.
+    assert {line.count("\t") for line in table} == {2 + 3 * 17 * people}
+    assert all(line.endswith("\t") for line in table)
 
 
-def test_gltf_moves_as_the_poses_do(two, tmp_path):
-    file = written(two, tmp_path / "dance.glb")
-    for frame in (0, 7, 40):
-        places = gltf_joints(file, frame)
-        found = [places[f"p3:{name}"] for name in JOINT_NAMES]
-        expected = to_y_up(with_constant_lengths(two.poses_world[0]))[frame]
-        np.testing.assert_allclose(found, expected, atol=HALF_A_MILLIMETRE)
-        # The second person comes two frames later.
-        if two.present[1, frame + 2]:
-            hip = to_y_up(two.poses_world[1, frame + 2, 0])
-            np.testing.assert_allclose(places["p4:hip"], hip, atol=HALF_A_MILLIMETRE)
-
-
-def test_gltf_keeps_everybody_in_time(two, tmp_path):
-    tree, values = trimesh_document(written(two, tmp_path / "dance.glb"))
-    animation = tree["animations"][0]
-    starts = {}
-    for channel in animation["channels"]:
-        times = values(animation["samplers"][channel["sampler"]]["input"])[:, 0]
-        assert (np.diff(times) > 0).all()
-        starts[tree["nodes"][channel["target"]["node"]]["name"][:2]] = times[0]
-    assert starts["p4"] - starts["p3"] == pytest.approx(2 / FPS, abs=1e-6)
-
-
-def test_gltf_shows_bones_that_a_viewer_can_draw(one, tmp_path):
-    scene = trimesh.load(written(one, tmp_path / "dance.glb"), file_type="glb")
-    assert len(scene.geometry) >= 16
-    expected = to_y_up(with_constant_lengths(MOCAP))[0]
-    low, high = scene.bounds
-    np.testing.assert_allclose(low, expected.min(0), atol=0.06)
-    np.testing.assert_allclose(high, expected.max(0), atol=0.06)
+@pytest.mark.parametrize("gaps", ABSENCES)
+@pytest.mark.parametrize("people", [1, 3])
+def test_trc_is_what_opensim_reads(tmp_path, gaps, people):
+    opensim = pytest.importorskip("opensim")
+    tracks = tracks_of(*[MOCAP] * people, gaps=gaps)
+    table = opensim.TimeSeriesTableVec3(str(written(tracks, tmp_path / "a.trc")))
+    assert (table.getNumRows(), table.getNumColumns()) == (60, 17 * people)
+    np.testing.assert_allclose(table.getIndependentColumn(), tracks.frame_time, atol=1e-6)
+    expected = to_y_up(tracks.poses_world).transpose(1, 0, 2, 3).reshape(60, -1, 3)
+    for frame in (0, 1, 20, 59):
+        row = table.getRowAtIndex(frame)
+        found = [row[column].to_numpy() for column in range(17 * people)]
+        np.testing.assert_allclose(np.divide(found, 1000), expected[frame], atol=HALF_A_MILLIMETRE)
 
 
 def test_csv_has_a_row_for_each_joint_that_is_there(two, tmp_path):
@@ -304,6 +263,14 @@ def test_a_single_frame(tmp_path, suffix):
     written(tracks_of(MOCAP[:1]), tmp_path / f"out{suffix}")
 
 
+def test_c3d_of_more_frames_than_it_counts(tmp_path):
+    """Readers would find the first 65535 frames, or none."""
+    tracks = tracks_of(np.resize(MOCAP, (65536, 17, 3)))
+    with pytest.raises(InputError, match="65535 frames at most, and these are 65536"):
+        export_poses(tracks, tmp_path / "long.c3d")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_refusals(one, two, tmp_path):
     with pytest.raises(UsageError, match=r"\.fbx: the name must end in .*\.bvh"):
         export_poses(one, tmp_path / "out.fbx")
@@ -324,7 +291,9 @@ def test_command_line(two, tmp_path, invoke):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["files"] == [str(out), str(tmp_path / "o.csv")]
     assert "3 frames without them were interpolated" in result.stderr
-    assert len(bvh_joints(out)) == 57
+    assert "held still in 3 frames" in result.stderr
+    assert "with --trim" in result.stderr
+    assert len(bvh_joints(out)) == 60
     result = invoke("export", poses, "-o", out)
     assert result.exit_code == 0  # two people: other files
     result = invoke("export", poses, "-o", tmp_path / "o.csv")
