@@ -36,6 +36,14 @@ class Keypoints2D:
     """Where each pose of a list comes from, (N,) each: ``image_id``, ``frame``, ``person``..."""
     track: AnyArray | None = None
     """(N,) numbers of the sequences that poses with a ``frame`` belong to, if that is known."""
+    track_names: tuple[int | str, ...] = ()
+    """What the file calls those, by their numbers, where it has names for them."""
+    frames: tuple[int, int] | None = None
+    """Numbers of the first and the last frame, where the file has frames without anybody."""
+    normalized: bool = False
+    """Keypoints are shares of the picture's width and height, 0 to 1, and not px."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the file was read."""
     fps: float | None = None
     """Frames per second, if the file tells; the last axis before the keypoints' is then time."""
 
