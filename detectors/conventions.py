@@ -190,9 +190,7 @@ _OPENPOSE_LEGS = (
 _OPENPOSE_FACE = ("right_eye", "left_eye", "right_ear", "left_ear")
 
 # OpenPose's two models of the body (Cao et al., TPAMI 2019); its documentation, 02_output.md.
-OPENPOSE_18 = COCO_17.among(
-    (*_OPENPOSE_ARMS, *_OPENPOSE_LEGS, *_OPENPOSE_FACE), "openpose-coco-18"
-)
+OPENPOSE_18 = COCO_17.among((*_OPENPOSE_ARMS, *_OPENPOSE_LEGS, *_OPENPOSE_FACE), "openpose-coco-18")
 OPENPOSE_25 = COCO_17.among(
     (
         *_OPENPOSE_ARMS, "hip", *_OPENPOSE_LEGS, *_OPENPOSE_FACE,

@@ -6,7 +6,7 @@ frames is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gridpose.core import DoubleArray, Person
@@ -14,7 +14,7 @@ from gridpose.pipeline.motion.left_out import LeftOut
 from gridpose.pipeline.motion.lifting_chain import LiftingChain
 from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.timeline import Timeline
-from gridpose.pipeline.motion.tracking import Tracker, observed
+from gridpose.pipeline.motion.tracking import Observation, Tracker, observed
 
 if TYPE_CHECKING:
     from gridpose.detectors import Convention, Detection
@@ -75,6 +75,10 @@ class PostDetection:
         """Take in the next frame: detections with keypoints of the convention."""
         self._lifting.add(self._tracker.update(observed(people, convention), time))
 
+    def add_followed(self, people: Mapping[int, Observation]) -> None:
+        """Take in the next frame of people who are known apart: observations by who they are."""
+        self._lifting.add(people)
+
     def advance(self, at_end: bool = False) -> None:
         """Lift the frames that are due; all that are left ``at_end``."""
         for lifted in self._lifting.finished(at_end):
@@ -83,6 +87,11 @@ class PostDetection:
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
         """People of every lifted frame that can be finished; of all that are left ``at_end``."""
         return self._timeline.finished(at_end)
+
+    @property
+    def numbers(self) -> Mapping[int, int]:
+        """Numbers of people who were shown, by those that :meth:`add_followed` was given."""
+        return self._timeline.numbers
 
     @property
     def up(self) -> DoubleArray:

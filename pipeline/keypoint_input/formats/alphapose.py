@@ -31,23 +31,25 @@ from gridpose.pipeline.keypoint_input.sightings import (
 def is_alphapose_list(content: Any) -> bool:
     """Whether this is the default form, not COCO's results."""
     first = content[0] if isinstance(content, list) and content else None
-    return (
-        isinstance(first, dict)
-        and "image_id" in first
-        and (isinstance(first["image_id"], str) or not {"box", "idx"}.isdisjoint(first))
-    )
+    if not isinstance(first, dict) or "image_id" not in first:
+        return False
+    named = isinstance(first["image_id"], str) and "track_id" not in first
+    return named or not {"box", "idx"}.isdisjoint(first)
 
 
 def is_alphapose_by_picture(content: Any) -> bool:
     """Whether this has pictures by their names."""
     if not isinstance(content, dict) or not content:
         return False
-    return all(
-        (isinstance(value, dict) and ("bodies" in value or "people" in value))
-        or (isinstance(value, list) and all(isinstance(each, dict) for each in value))
-        for value in content.values()
-    ) and any("keypoints" in str(value)[:10_000] or "joints" in str(value)[:10_000]
-              for value in content.values())
+    return all(map(_is_picture, content.values()))
+
+
+def _is_picture(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "bodies" in value or "people" in value
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and "keypoints" in each for each in value
+    )
 
 
 def is_alphapose_picture(content: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Arrays: own ``.npz`` files of keypoints, pose files, which have the same names, and any others."""
+"""Arrays: own ``.npz`` files of keypoints, pose files, which have the same names, and others."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gridpose.storage import NPZ_ERRORS
 
 KEYS: Final = ("keypoints_2d", "keypoints_px")
 _NUMBERS: Final = (*KEYS, "image_size", "confidence")
-_OTHERS: Final = ("joint_names", "fps")
+_OTHERS: Final = ("joint_names", "fps", "track_id", "row_track", "is_sequence")
 
 
 def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
     """An ``.npz`` with ``keypoints_2d`` or ``keypoints_px``, (..., K, 2) pixels.
 
     It may have ``image_size``, (2,) or one width and height for each pose, ``confidence``,
-    (..., K), ``joint_names``, (K,), and ``fps``, which says that the axis before the keypoints
-    is time, as in pose files. Without these names 17 keypoints are Human3.6M-17.
+    (..., K), ``joint_names``, (K,), ``fps``, which says that poses are frames, and, as pose files
+    of (P, T, K, 2), ``track_id``, (P,). Without names 17 keypoints are Human3.6M-17.
 
     Raises:
         InputError: not such a file.
@@ -57,11 +57,16 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
             f"{file}: confidence {confidence.shape} does not go with {key} {keypoints.shape}"
         )
     fps = None
-    if rate is not None:
+    if rate is not None and found.get("is_sequence", True):
         if rate.shape != () or rate.dtype.kind not in "fiu" or not 0 < rate < np.inf:
             raise InputError(f"{file}: fps must be one positive number")
         fps = float(rate)
-    return Keypoints2D(keypoints, convention, stated, confidence, size, fps=fps)
+    who = found.get("track_id")
+    people: tuple[int | str, ...] = ()
+    listed = "row_track" in found  # then axes are those of what was lifted, not a pose file's
+    if who is not None and not listed and keypoints.ndim == 4 and who.shape == keypoints.shape[:1]:
+        people = tuple(who.tolist()) if len(np.unique(who)) == len(who) else ()
+    return Keypoints2D(keypoints, convention, stated, confidence, size, track_names=people, fps=fps)
 
 
 def read_npy(file: Path, asked: Convention | None) -> Keypoints2D:
@@ -88,8 +93,7 @@ def _read_other(file: Path, asked: Convention | None) -> Keypoints2D:
         with np.load(file, allow_pickle=False) as data:
             names = [name for name in data.files if name not in (*_NUMBERS, *_OTHERS)]
             shapes = {name: data[name] for name in names}
-            size = data["image_size"] if "image_size" in data else None
-            fps = data["fps"] if "fps" in data else None
+            size, fps = data.get("image_size"), data.get("fps")
     except NPZ_ERRORS as error:
         raise InputError(f"{file}: not an npz file of keypoints ({error})") from error
     fitting = [name for name, values in shapes.items() if is_poses(values)]

@@ -27,9 +27,9 @@ from gridpose.pipeline.keypoint_input.sightings import triples
 _VISIBLE: Final = 2
 
 
-def is_results(content: list[Any]) -> bool:
-    """Whether a list is COCO's results and not mmpose's predictions."""
-    first = content[0] if content else None
+def is_results(content: Any) -> bool:
+    """Whether this is COCO's results and not mmpose's predictions."""
+    first = content[0] if isinstance(content, list) and content else None
     return isinstance(first, dict) and "image_id" in first
 
 
@@ -37,8 +37,8 @@ def read_results(file: Path, content: list[Any], asked: Convention | None) -> Ke
     """``[{"image_id", "category_id", "keypoints": [x, y, score] * K, "score"}]``.
 
     Keypoints at (0, 0) without a score are absent. Columns: ``image_id``; ``person``, which is
-    ``track_id`` or the like where all have one and else the number within the picture; ``score``, where all
-    have one.
+    ``track_id`` or the like where all have one and else the number within the picture; ``score``,
+    where all have one.
 
     Raises:
         InputError: not such a list.

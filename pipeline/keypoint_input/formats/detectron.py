@@ -1,8 +1,8 @@
 """What VideoPose3D's ``infer_video`` makes of Detectron's answers: an ``.npz`` for each video.
 
-``keypoints`` and ``boxes`` have an entry for each frame, ``[[], people]``: people are (N, 4, 17), x,
-y, a logit and a score of COCO's keypoints, and boxes (N, 5) with a score. ``metadata`` has ``w`` and
-``h``. All are pickled, and read without running anything.
+``keypoints`` and ``boxes`` have an entry for each frame, ``[[], people]``: people are (N, 4, 17),
+x, y, a logit and a score of COCO's keypoints, and boxes (N, 5) with a score. ``metadata`` has ``w``
+and ``h``. All are pickled, and read without running anything.
 """
 
 from __future__ import annotations

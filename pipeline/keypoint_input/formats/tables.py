@@ -3,8 +3,8 @@
 DeepLabCut's have three or four rows of headings: ``scorer``, for several animals ``individuals``,
 ``bodyparts`` and ``coords`` (``x``, ``y``, ``likelihood``); then a row for each frame. Others have
 one row of headings and either a row for each person and frame, with columns ``NAME_x``, ``NAME_y``
-and perhaps ``NAME_score``, or a row for each keypoint, as ``gridpose export`` writes them: ``joint``,
-``x``, ``y`` (or ``u_px``, ``v_px``). ``frame`` and a person's number may be there.
+and perhaps ``NAME_score``, or a row for each keypoint, as ``gridpose export`` writes them:
+``joint``, ``x``, ``y`` (or ``u_px``, ``v_px``). ``frame`` and a person's number may be there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ from gridpose.pipeline.keypoint_input.sightings import (
 )
 
 MAX_CSV_BYTES: Final = 1 << 30
-_FRAME: Final = ("frame", "frame_id", "frame_idx", "frame_number", "image_id", "image", "time_index")
+_FRAME: Final = (
+    "frame",
+    "frame_id",
+    "frame_idx",
+    "frame_number",
+    "image_id",
+    "image",
+    "time_index",
+)
 _PERSON: Final = ("track_id", "track", "person_id", "person", "idx", "id", "instance", "individual")
 _JOINT: Final = ("joint", "keypoint", "bodypart", "part", "name", "landmark")
 _ENDS: Final = {
@@ -67,7 +75,9 @@ def read_table(file: Path, asked: Convention | None) -> Keypoints2D:
 def _rows(file: Path) -> _Rows:
     try:
         if file.stat().st_size > MAX_CSV_BYTES:
-            raise InputError(f"{file}: CSV of at most {MAX_CSV_BYTES >> 30} GB is read, so split it")
+            raise InputError(
+                f"{file}: CSV of at most {MAX_CSV_BYTES >> 30} GB is read, so split it"
+            )
         text = file.read_text("utf-8-sig")
         try:
             dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096], ",;\t")
