@@ -1,9 +1,9 @@
 """MediaPipe's pose landmarks as JSON.
 
 MediaPipe has no file format of its own; people save what its Python, JavaScript and Dart
-interfaces answer, by the names these have: ``landmarks``, ``pose_landmarks`` or ``poseLandmarks``, 33 objects
-with ``x``, ``y`` (shares of the picture, 0 to 1) and ``visibility``, of one person or of several, in
-a list of frames, alone or under ``frames``. World landmarks, which are 3D, are not read.
+interfaces answer, by the names these have: ``landmarks``, ``pose_landmarks`` or ``poseLandmarks``,
+33 objects with ``x``, ``y`` (shares of the picture, 0 to 1) and ``visibility``, of one person or of
+several, in a list of frames, alone or under ``frames``. World landmarks (3D) are not read.
 """
 
 from __future__ import annotations
