@@ -103,8 +103,24 @@ def recording_of(
         raise InputError(
             f"{source}: frames are numbered {first} to {last}, but only {distinct} have anybody"
         )
-    return Recording(
+    kept = Recording(
         joints[enough], rated[enough], frames[enough] - first, track, data.track_names, length
+    )
+    return kept if track is None else _once_a_frame(kept, track)
+
+
+def _once_a_frame(recording: Recording, track: NDArray[np.int64]) -> Recording:
+    """The surest of those poses of a person that are in the same frame."""
+    order = np.lexsort((-recording.confidence.sum(1), recording.frame, track))
+    where = np.stack((track, recording.frame))[:, order]
+    first = np.append(True, (np.diff(where) != 0).any(0))[: len(order)]
+    rows = np.sort(order[first])
+    return replace(
+        recording,
+        joints=recording.joints[rows],
+        confidence=recording.confidence[rows],
+        frame=recording.frame[rows],
+        track=track[rows],
     )
 
 

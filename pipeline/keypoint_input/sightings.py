@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gridpose.core import AnyArray, DoubleArray, FloatArray, InputError
 from gridpose.detectors.conventions import COCO_17, Convention
@@ -120,8 +119,7 @@ def seen_in_frames(
         notes: for the user.
 
     Raises:
-        InputError: different numbers of keypoints, or as :func:`choose`; or somebody is in a frame
-            twice.
+        InputError: different numbers of keypoints, or as :func:`choose`.
     """
     count = len(sightings[0].pose) if sightings else None
     for each in sightings:
@@ -142,7 +140,6 @@ def seen_in_frames(
         named = [each.name for each in sightings if each.name is not None]
         unique, track = np.unique(column(named), return_inverse=True)
         names = tuple(unique.tolist())
-        _check_once(file, at, track, names)
     elif len(np.unique(at)) == len(at):  # one a frame; of several, who is second may be first next
         track = np.zeros(len(at), np.int64)
     return Keypoints2D(
@@ -159,12 +156,3 @@ def seen_in_frames(
         normalized=normalized,
         notes=notes,
     )
-
-
-def _check_once(
-    file: Path, frames: NDArray[np.int64], track: AnyArray, names: tuple[Name, ...]
-) -> None:
-    pairs, counts = np.unique(np.stack((track, frames)), axis=1, return_counts=True)
-    if (counts > 1).any():
-        person, frame = pairs[:, counts > 1][:, 0]
-        raise InputError(f"{file}: {names[person]} is in frame {frame} more than once")
