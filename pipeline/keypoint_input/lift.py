@@ -19,6 +19,7 @@ from gridpose.pipeline.keypoint_input import (
     to_human36m,
 )
 from gridpose.pipeline.keypoint_input.formats.arrays import frames_of
+from gridpose.pipeline.keypoint_input.keypoints import RATES
 from gridpose.pipeline.keypoint_input.recording import (
     Posed,
     frames_in,
@@ -133,8 +134,8 @@ def lift_file(
             convention, or keypoints that are not px.
         UsageError: there is no convention of this name, or a rate that is not positive.
     """
-    if fps is not None and not 0 < fps < np.inf:
-        raise UsageError(f"`fps` {fps}: must be positive")
+    if fps is not None and not RATES[0] <= fps <= RATES[1]:
+        raise UsageError(f"`fps` {fps}: must be between {RATES[0]:g} and {RATES[1]:g}")
     asked = None if convention is None else convention_named(convention)
     options = options or VideoOptions()
     options = replace(options, lifter=lifter, fov=fov_degrees or options.fov)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gridpose.core import AnyArray, InputError
 from gridpose.detectors.conventions import COCO_17, HUMAN36M_17, Convention
-from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D
+from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D, frame_rate
 from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS, by_names, choose
 from gridpose.storage import NPZ_ERRORS
 
@@ -58,15 +58,19 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
         )
     fps = None
     if rate is not None and found.get("is_sequence", True):
-        if rate.shape != () or rate.dtype.kind not in "fiu" or not 0 < rate < np.inf:
-            raise InputError(f"{file}: fps must be one positive number")
-        fps = float(rate)
+        fps = _rate(rate, file)
     who = found.get("track_id")
     people: tuple[int | str, ...] = ()
     listed = "row_track" in found  # then axes are those of what was lifted, not a pose file's
     if who is not None and not listed and keypoints.ndim == 4 and who.shape == keypoints.shape[:1]:
         people = tuple(who.tolist()) if len(np.unique(who)) == len(who) else ()
     return Keypoints2D(keypoints, convention, stated, confidence, size, track_names=people, fps=fps)
+
+
+def _rate(value: AnyArray, file: Path) -> float:
+    if value.shape != () or value.dtype.kind not in "fiu":
+        raise InputError(f"{file}: fps must be one positive number")
+    return frame_rate(float(value), str(file))
 
 
 def read_npy(file: Path, asked: Convention | None) -> Keypoints2D:
@@ -142,8 +146,6 @@ def of_frames(
         size.shape != (2,) or size.dtype.kind not in "fiu" or not (size > 0).all()
     ):
         raise InputError(f"{file}: image_size must be a positive width and height")
-    if fps is not None and (fps.shape != () or fps.dtype.kind not in "fiu" or not 0 < fps < np.inf):
-        raise InputError(f"{file}: fps must be one positive number")
     confidence = poses[..., 2] if poses.shape[-1] == 3 else None
     note = f"{file}: read {key}, {values.shape}, as frames of {convention.name}"
     return Keypoints2D(
@@ -154,7 +156,7 @@ def of_frames(
         None if size is None else size.astype(np.float32),
         columns={"frame": frame},
         track=track,
-        fps=None if fps is None else float(fps),
+        fps=None if fps is None else _rate(fps, file),
         frames=(0, int(frame.max(initial=0))),
         notes=(note,) if key else (),
     )

@@ -17,7 +17,7 @@ import numpy as np
 from gridpose.core import DoubleArray, FloatArray, InputError
 from gridpose.detectors.conventions import BLAZEPOSE_33, Convention
 from gridpose.pipeline.keypoint_input.json_values import Entry, entries, shown
-from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D, picture_size
+from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D, frame_rate, picture_size
 from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS
 from gridpose.pipeline.keypoint_input.sightings import Sighting, name_of, seen_in_frames
 
@@ -72,9 +72,7 @@ def read_mediapipe(file: Path, content: Any, asked: Convention | None) -> Keypoi
         numbers.append(number)
         sightings += _people(frame, number, where)
     key = next((key for key in _RATES if key in about), None)
-    fps = None if key is None else about.number(key)
-    if fps is not None and not 0 < fps < np.inf:
-        raise InputError(f"{file}: {key} must be positive")
+    fps = None if key is None else frame_rate(about.number(key), str(file))
     poses = [each.pose[:, :2] for each in sightings]
     return seen_in_frames(
         file,

@@ -434,7 +434,7 @@ class TestTables:
         assert (lifted.shape, lifted.convention) == ((1, FRAMES, 17, 3), "coco-17")
 
     def test_bodies_without_a_face(self, tmp_path, target, lifter):
-        parts = [name for name in COCO_17.keypoints[5:]] + ["head_top"]
+        parts = [*COCO_17.keypoints[5:], "head_top"]
         people = walk()
         top = people[:, :1] - (0, 60)
         people = np.concatenate((people[:, 5:], top), 1)[None]
@@ -642,7 +642,7 @@ class TestNormalized:
 
     def test_screen_coordinates(self, tmp_path, target, lifter):
         np.save(tmp_path / "in.npy", walk() / 960 - (1, 0.5625))
-        with pytest.raises(InputError, match="between -.* not in px; multiply"):
+        with pytest.raises(InputError, match=r"between -.* not in px; multiply"):
             lift_file(tmp_path / "in.npy", target, lifter, SIZE)
 
 
@@ -718,11 +718,15 @@ def test_something_else_anywhere_in_json(tmp_path, target, frame_lifter, data):
     file = tmp_path / "in.json"
     file.write_text(text)
     try:
-        lift_file(file, target, frame_lifter, SIZE)
+        assert read_keypoints(file).keypoints.dtype == np.float32
+        if not data.draw(st.integers(0, 7)):  # lifting takes most of the time
+            lift_file(file, target, frame_lifter, SIZE)
+            read_pose_file(target)
     except InputError as error:
-        assert "\n" not in str(error)
-        return
-    read_pose_file(target)
+        sentence = str(error)
+    else:
+        sentence = ""
+    assert "\n" not in sentence
 
 
 CELLS = st.sampled_from(["", "nan", "inf", "-1", "1e300", "x", "0", "1e9", '"', ",", "\n", "nose"])
@@ -755,11 +759,12 @@ def test_something_else_anywhere_in_tables(tmp_path, data):
     file = tmp_path / "in.csv"
     file.write_text(text)
     try:
-        read = read_keypoints(file)
+        assert read_keypoints(file).keypoints.dtype == np.float32
     except InputError as error:
-        assert "\n" not in str(error)
-        return
-    assert read.keypoints.dtype == np.float32
+        sentence = str(error)
+    else:
+        sentence = ""
+    assert "\n" not in sentence
 
 
 @pytest.mark.parametrize("frame", [10**9, 10**12, 10**30, -3])
