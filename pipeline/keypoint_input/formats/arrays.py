@@ -30,7 +30,7 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
     """
     try:
         with np.load(file, allow_pickle=False) as data, np.errstate(over="ignore"):
-            found = {name: np.asarray(data[name], np.float32) for name in _NUMBERS if name in data}
+            found = {name: _real(data[name]) for name in _NUMBERS if name in data}
             found |= {name: np.asarray(data[name]) for name in _OTHERS if name in data}
     except NPZ_ERRORS as error:
         raise InputError(f"{file}: not an npz file of keypoints ({error})") from error
@@ -65,6 +65,13 @@ def read_arrays(file: Path, asked: Convention | None) -> Keypoints2D:
     if who is not None and not listed and keypoints.ndim == 4 and who.shape == keypoints.shape[:1]:
         people = tuple(who.tolist()) if len(np.unique(who)) == len(who) else ()
     return Keypoints2D(keypoints, convention, stated, confidence, size, track_names=people, fps=fps)
+
+
+def _real(values: AnyArray) -> AnyArray:
+    """As float32; complex numbers are no places."""
+    if values.dtype.kind == "c":
+        raise ValueError("has complex numbers")
+    return values.astype(np.float32)
 
 
 def _rate(value: AnyArray, file: Path) -> float:
@@ -181,6 +188,7 @@ def _step(keypoints: AnyArray, axis: int) -> float:
     """Median distance of keypoints (A, B, K, 2) from those before along an axis."""
     if keypoints.shape[axis] < 2:  # along one of length 1 nothing is a step
         return np.inf
-    steps = np.linalg.norm(np.diff(np.asarray(keypoints, np.float32), axis=axis), axis=-1)
+    # In float64, in which no step between float32 is infinite.
+    steps = np.linalg.norm(np.diff(np.asarray(keypoints, np.float64), axis=axis), axis=-1)
     known = steps[np.isfinite(steps)]
     return float(np.median(known)) if len(known) else np.inf

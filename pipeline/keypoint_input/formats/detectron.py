@@ -73,10 +73,10 @@ def _frames(value: Any, where: str) -> list[Any]:
 
 def _numbers(frame: Any, where: str) -> AnyArray:
     """Of the second class, which are people."""
-    if not isinstance(frame, (list, tuple, np.ndarray)) or len(np.shape(frame) or frame) < 1:
-        raise InputError(f"{where} must be lists of two classes")
-    if len(frame) != 2:
-        raise InputError(f"{where} must be lists of two classes, and has {len(frame)}")
+    if isinstance(frame, np.ndarray) and frame.ndim:
+        frame = list(frame)
+    if not isinstance(frame, (list, tuple)) or len(frame) != 2:
+        raise InputError(f"{where} must be a list of two classes, the second of which is people")
     people = frame[1]
     if isinstance(people, (list, tuple)) and not people:
         return np.empty(0)

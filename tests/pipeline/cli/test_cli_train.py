@@ -285,7 +285,8 @@ def test_2d_in_cocos_order_is_named(run, tmp_path):
             data2d[key] = in_coco_order(pixels.reshape(-1, 17, 2)).reshape(-1, 34)
             data3d[key]["joint_3d"] = (seen - seen[:, :1]).reshape(-1, 51)
         save(tmp_path / "data" / "gt", split, data2d, data3d)
-    result = run("--epoch", 1, "--quiet", root=tmp_path / "data")
+    options = ("--epoch", 1, "--select-on", "test", "--quiet")
+    result = run(*options, root=tmp_path / "data")
     assert result.exit_code == 0, result.output
     assert "the 2D's keypoints look like coco-17, not human3.6m-17" in result.stderr
 

@@ -9,6 +9,7 @@ import pytest
 from fakes import standing_at
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from gridpose.core import InputError
 from gridpose.detectors import BLAZEPOSE_33, COCO_17, HUMAN36M_17
@@ -758,6 +759,67 @@ def test_something_else_anywhere_in_tables(tmp_path, data):
         text = text[: data.draw(st.integers(0, len(text)))]
     file = tmp_path / "in.csv"
     file.write_text(text)
+    try:
+        assert read_keypoints(file).keypoints.dtype == np.float32
+    except InputError as error:
+        sentence = str(error)
+    else:
+        sentence = ""
+    assert "\n" not in sentence
+
+
+ARRAYS = arrays(
+    st.sampled_from([np.float32, np.float64, np.int16, np.bool_, np.complex64, np.dtype("U3")]),
+    array_shapes(min_dims=0, max_dims=5, max_side=4).map(
+        lambda shape: (*shape[:-2], 17, shape[-1]) if len(shape) > 2 else shape
+    ),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_arrays(tmp_path, data):
+    names = ["a", "keypoints", "boxes", "keypoints_2d", "image_size", "fps", "track_id"]
+    content = data.draw(st.dictionaries(st.sampled_from(names), ARRAYS, max_size=4))
+    if data.draw(st.booleans()):
+        file = tmp_path / "in.npy"
+        np.save(file, data.draw(ARRAYS))
+    else:
+        file = tmp_path / "in.npz"
+        np.savez(file, **content)
+    if data.draw(st.booleans()):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    try:
+        assert read_keypoints(file).keypoints.dtype == np.float32
+    except InputError as error:
+        sentence = str(error)
+    else:
+        sentence = ""
+    assert "\n" not in sentence
+
+
+OBJECTS = st.recursive(
+    st.none() | st.integers(-2, 2) | st.text(max_size=2) | st.just(np.ones((2, 4, 17))) | ARRAYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("wh"), inner),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(keypoints=OBJECTS, boxes=OBJECTS, metadata=OBJECTS)
+def test_any_objects_of_detectron(tmp_path, keypoints, boxes, metadata):
+    def boxed(value):
+        array = np.empty((), object)
+        array[()] = value
+        return array
+
+    file = tmp_path / "in.npz"
+    np.savez(file, keypoints=boxed(keypoints), boxes=boxed(boxes), metadata=boxed(metadata))
     try:
         assert read_keypoints(file).keypoints.dtype == np.float32
     except InputError as error:
