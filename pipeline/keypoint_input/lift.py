@@ -123,7 +123,7 @@ def lift_file(
     )
     if not data.columns:  # own arrays
         shape, more = lift_arrays(joints, target, lifter, fps, options, source)
-    elif (frames := frames_in(data, fps is not None)) is not None and joints.one_size:
+    elif (frames := frames_in(data, fps is not None, str(source))) is not None and joints.one_size:
         shape, more = _lift_video(joints, target, lifter, frames, fps, options, source)
     else:
         shape, more = lift_list(joints, target, lifter, fps, options, source)

@@ -56,12 +56,16 @@ class Posed:
     notes: list[str]
 
 
-def frames_in(data: Keypoints2D, timed: bool) -> NDArray[np.int64] | None:
+def frames_in(data: Keypoints2D, timed: bool, source: str) -> NDArray[np.int64] | None:
     """Frames (N,) of poses that come from one video; None where that is not said.
 
     Args:
         data: what a file holds.
         timed: whether the user says that the poses are frames.
+        source: for messages.
+
+    Raises:
+        InputError: they are said to be frames, but have no numbers.
     """
     columns = data.columns
     if "frame" in columns:
@@ -70,8 +74,8 @@ def frames_in(data: Keypoints2D, timed: bool) -> NDArray[np.int64] | None:
         frames = np.asarray(columns["frame"])
         return None if several or frames.dtype.kind not in "iu" else frames.astype(np.int64)
     if "image_id" in columns and (timed or data.track is not None):
-        where = "image_id"
-        return np.array([frame_number(each, where) for each in columns["image_id"].tolist()], int)
+        names = columns["image_id"].tolist()
+        return np.array([frame_number(each, f"{source}: image_id") for each in names], np.int64)
     return None
 
 
@@ -91,9 +95,8 @@ def recording_of(
     rated = sure(confidence, seen)
     enough = seen.sum(1) >= LEAST_SEEN
     track = None if data.track is None else np.asarray(data.track, np.int64)[enough]
-    first, last = data.frames or (int(frames.min(initial=0)), int(frames.max(initial=0)))
-    if len(frames):
-        first, last = min(first, int(frames.min())), max(last, int(frames.max()))
+    known = [*(data.frames or ()), *([int(frames.min()), int(frames.max())] if len(frames) else ())]
+    first, last = min(known, default=0), max(known, default=-1)
     distinct = len(np.unique(frames))
     # Of programs that list people only, the frames before the first of them are there too.
     if data.frames is None and 1 < first <= _EMPTY_START[0] * distinct + _EMPTY_START[1]:

@@ -20,7 +20,8 @@ Name = int | str
 
 ID_KEYS: Final = ("track_id", "idx", "person_id", "instance_id", "id")
 """What programs call the number of a person, in the order in which they are looked for."""
-_LARGEST_FRAME: Final = 10**9
+_LARGEST_FRAME: Final = 10**15
+"""Some data sets number pictures by sequence and frame."""
 
 
 @dataclass(frozen=True)

@@ -579,6 +579,26 @@ class TestOwnLists:
         assert poses.present.tolist() == np.eye(3, dtype=bool).tolist()
         assert poses.shot.tolist() == [1, 2, 3]
 
+    @pytest.mark.parametrize("tracked", [False, True])
+    def test_pictures_of_a_video(self, tmp_path, target, lifter, tracked):
+        """Whom the file follows through pictures is in a video; with a rate everybody is."""
+        people = crossing() if tracked else walk()[None]
+        rows = [
+            {"image_id": 10_000_130_000 + frame, "category_id": 1, "keypoints": scored(pose)}
+            | ({"track_id": f"t{person}"} if tracked else {})
+            for person in range(len(people))
+            for frame, pose in enumerate(people[person])
+        ]
+        file = write(tmp_path / "in.json", rows)
+        lifted = lift_file(file, target, lifter, SIZE, fps=None if tracked else 25)
+        assert lifted.shape == (len(people), FRAMES, 17, 3)
+        assert_follows(read_pose_file(target), people)
+
+    def test_pictures_without_numbers_are_no_frames(self, tmp_path, target, lifter):
+        rows = [{"image_id": "a", "track_id": 1, "category_id": 1, "keypoints": scored(walk(1)[0])}]
+        with pytest.raises(InputError, match=r"in\.json: image_id: 'a' has no number of a frame"):
+            lift_file(write(tmp_path / "in.json", rows), target, lifter, SIZE)
+
     @pytest.mark.parametrize(
         ("change", "words"),
         [
