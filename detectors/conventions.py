@@ -174,9 +174,44 @@ COCO_WHOLEBODY_133 = COCO_17.among(
     "coco-wholebody-133",
 )
 
+# Halpe-FullBody: body and feet, face and hands.
+HALPE_136 = COCO_17.among(
+    (*HALPE_26.keypoints, *COCO_WHOLEBODY_133.keypoints[23:]),
+    "halpe-136",
+)
+
+_OPENPOSE_ARMS = (
+    "nose", "neck",
+    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+)  # fmt: skip
+_OPENPOSE_LEGS = (
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+)  # fmt: skip
+_OPENPOSE_FACE = ("right_eye", "left_eye", "right_ear", "left_ear")
+
+# OpenPose's two models of the body (Cao et al., TPAMI 2019); its documentation, 02_output.md.
+OPENPOSE_18 = COCO_17.among((*_OPENPOSE_ARMS, *_OPENPOSE_LEGS, *_OPENPOSE_FACE), "openpose-coco-18")
+OPENPOSE_25 = COCO_17.among(
+    (
+        *_OPENPOSE_ARMS, "hip", *_OPENPOSE_LEGS, *_OPENPOSE_FACE,
+        "left_big_toe", "left_small_toe", "left_heel",
+        "right_big_toe", "right_small_toe", "right_heel",
+    ),
+    "openpose-body-25",
+)  # fmt: skip
+
 CONVENTIONS: Mapping[str, Convention] = {
     convention.name: convention
-    for convention in (HUMAN36M_17, COCO_17, HALPE_26, BLAZEPOSE_33, COCO_WHOLEBODY_133)
+    for convention in (
+        HUMAN36M_17,
+        COCO_17,
+        HALPE_26,
+        BLAZEPOSE_33,
+        COCO_WHOLEBODY_133,
+        OPENPOSE_25,
+        OPENPOSE_18,
+        HALPE_136,
+    )
 }
 
 _MMPOSE_HUMAN36M = {
@@ -203,6 +238,8 @@ def convention_of(keypoints: Sequence[str], source: str) -> Convention:
     if tuple(keypoints) == COCO_17.keypoints:
         return COCO_17
     missing = [name for name in COCO_17.keypoints if name not in keypoints]
+    if missing and (body := _of_body(tuple(keypoints))) is not None:
+        return body
     if missing:
         some = ", ".join(missing[:3]) + (" and others" if len(missing) > 3 else "")
         raise InputError(
@@ -210,3 +247,28 @@ def convention_of(keypoints: Sequence[str], source: str) -> Convention:
             f"COCO's {some} are missing"
         )
     return COCO_17.among(tuple(keypoints), f"coco-17 of {len(keypoints)}")
+
+
+_CROWNS = ("head_top", "headtop", "top_head", "top_of_head", "forehead", "head")
+
+
+def _of_body(keypoints: tuple[str, ...]) -> Convention | None:
+    """Of keypoints with all limbs and something of a head, but without ears, as MPII's have."""
+    crown = next((name for name in _CROWNS if name in keypoints), None)
+    points: dict[str, DoubleArray] = dict(zip(keypoints, np.eye(len(keypoints)), strict=True))
+    limbs = set(COCO_17.keypoints[5:])
+    if not limbs <= points.keys() or (crown is None and "nose" not in points):
+        return None
+    for part in ("hip", "shoulder"):
+        points[f"mid_{part}"] = (points[f"left_{part}"] + points[f"right_{part}"]) / 2
+    shoulders = points["mid_shoulder"]
+    # Ears lie at the nose's height, and at about six tenths of the way from neck to crown.
+    ears = points["nose"] if crown is None else 0.62 * points[crown] + 0.38 * shoulders
+    points["mid_ear"] = ears
+    matrix = _matrix(
+        points,
+        _moved(points, "hip", "shoulder", 0.08, 1.3),
+        nose=0.67 * points.get("nose", ears) + 0.33 * shoulders,
+        head=1.08 * ears - 0.08 * shoulders,
+    )
+    return Convention(f"body of {len(keypoints)}", keypoints, matrix)

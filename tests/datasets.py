@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import torch
 
-from gridpose.core import NUM_JOINTS, PARENTS
+from gridpose.core import JOINT_NAMES, NUM_JOINTS, PARENTS
+from gridpose.detectors import COCO_17
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.lifting.data.h36m_cameras import LENSES, MOUNTS
 
@@ -141,3 +142,17 @@ def mocap(file, clips=CLIPS, **changes):
     arrays.update(changes)
     np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
     return file
+
+
+def in_coco_order(pixels):
+    """(N, 17, 2) of Human3.6M's joints as a detector of COCO's keypoints sees the same people."""
+    place = {name: index for index, name in enumerate(JOINT_NAMES)}
+    nose, head, thorax = (pixels[:, place[name]] for name in ("nose", "head", "thorax"))
+    across = pixels[:, place["left_shoulder"]] - pixels[:, place["right_shoulder"]]
+    face = {"nose": nose + 0.4 * (head - nose)}
+    for side, sign in (("left", 1), ("right", -1)):
+        face[f"{side}_eye"] = thorax + 0.8 * (head - thorax) + 0.1 * sign * across
+        face[f"{side}_ear"] = thorax + 0.75 * (head - thorax) + 0.2 * sign * across
+    return np.stack(
+        [face[n] if n in face else pixels[:, place[n]] for n in COCO_17.keypoints], axis=1
+    )

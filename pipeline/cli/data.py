@@ -277,10 +277,15 @@ def info(
       gridpose data info data/hrnet
       gridpose data info data/gt --json
     """  # noqa: D301
+    from gridpose.lifting.data.dataset import default_exclude_drift, load_dataset
     from gridpose.lifting.data.info import examine
+    from gridpose.pipeline.keypoint_input.plausibility import doubts_of_training
 
     information = examine(folder)
     for split, entry in information["splits"].items():
+        drift = default_exclude_drift(split, folder.resolve().name)
+        pixels = load_dataset(folder, split, exclude_drift=drift).keypoints_px
+        entry["warnings"] += doubts_of_training(pixels)
         for warning in entry["warnings"]:
             console.warn(f"{split}: {warning}")
     console.result(information, "" if console.json_output or console.quiet else _show(information))

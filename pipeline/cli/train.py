@@ -131,6 +131,8 @@ def train_command(
     # Of several processes the first one speaks.
     if os.environ.get("RANK", "0") != "0":
         console = Console(quiet=True, verbose=False, json_output=False)
+    elif data is not None:
+        _doubt(data, console)
     _train(options, console)
 
 
@@ -177,6 +179,16 @@ def _train(options: TrainOptions, console: Console) -> None:
     files = [str(file) for file in (*result.files, curves)]
     lines = [f"best epoch {best['epoch']:.0f}: {_figures(best)}", *(f"  {file}" for file in files)]
     console.result({"best": best, "epochs": len(result.rows), "files": files}, "\n".join(lines))
+
+
+def _doubt(folder: Path, console: Console) -> None:
+    """Warn of 2D in another program's order of joints."""
+    from gridpose.lifting.data.dataset import load_dataset
+    from gridpose.pipeline.keypoint_input.plausibility import doubts_of_training
+
+    pixels = load_dataset(folder, "train", exclude_drift=False).keypoints_px
+    for sentence in doubts_of_training(pixels):
+        console.warn(f"{folder}: {sentence}")
 
 
 def _figures(row: dict[str, float]) -> str:

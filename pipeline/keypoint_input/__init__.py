@@ -1,7 +1,7 @@
 """Files of 2D keypoints, of this program and of others, and their conversion to Human3.6M-17.
 
-Known are this program's ``.npz`` (pose files too), VideoPose3D's ``.npz``, COCO's annotations and
-results, and what mmpose's inferencer and demos save. Nothing in a file is executed.
+Each kind has a module in :mod:`.formats`; :mod:`.reader` tells them apart by their content. Nothing
+in a file is executed.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ Stated = Literal["user", "file", "count"]
 """Who says which convention it is: the user, the file, or nobody but the number of keypoints."""
 
 _LARGEST_PICTURE: Final = 1e6
+RATES: Final = 0.1, 10_000.0
+"""Least and most frames per second."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,27 @@ class Keypoints2D:
     """Where each pose of a list comes from, (N,) each: ``image_id``, ``frame``, ``person``..."""
     track: AnyArray | None = None
     """(N,) numbers of the sequences that poses with a ``frame`` belong to, if that is known."""
+    track_names: tuple[int | str, ...] = ()
+    """What the file calls those, by their numbers, where it has names for them."""
+    frames: tuple[int, int] | None = None
+    """Numbers of the first and the last frame, where the file has frames without anybody."""
+    normalized: bool = False
+    """Keypoints are shares of the picture's width and height, 0 to 1, and not px."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the file was read."""
     fps: float | None = None
     """Frames per second, if the file tells; the last axis before the keypoints' is then time."""
+
+
+def frame_rate(value: float, where: str) -> float:
+    """Frames per second.
+
+    Raises:
+        InputError: no camera has this rate.
+    """
+    if not RATES[0] <= value <= RATES[1]:
+        raise InputError(f"{where}: fps must be between {RATES[0]:g} and {RATES[1]:g}")
+    return float(value)
 
 
 def picture_size(width: float, height: float, where: str) -> tuple[float, float]:

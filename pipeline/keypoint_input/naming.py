@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ from gridpose.detectors.conventions import (
     CONVENTIONS,
     HALPE_26,
     HUMAN36M_17,
+    OPENPOSE_18,
+    OPENPOSE_25,
     Convention,
     convention_of,
 )
@@ -35,9 +38,15 @@ _BY_NAME: Final = {
     "wholebody": COCO_WHOLEBODY_133,
     "blazepose": BLAZEPOSE_33,
     "mediapipe": BLAZEPOSE_33,
+    "body-25": OPENPOSE_25,
+    "body25": OPENPOSE_25,
+    "openpose-25": OPENPOSE_25,
+    "coco-18": OPENPOSE_18,
+    "openpose-18": OPENPOSE_18,
 }
 """With what VideoPose3D (``layout_name``), mmpose (``dataset_name``) and people call them."""
 _CHOICES: Final = ", ".join(CONVENTIONS)
+_SIDES: Final = {"l": "left", "r": "right", "left": "left", "right": "right"}
 
 Statement = Convention | InputError
 """What a file says of its convention; an error where that leads to no joints of Human3.6M."""
@@ -67,12 +76,28 @@ def by_layout(name: str, where: str) -> Statement:
 
 def by_names(names: Sequence[object], where: str) -> Statement:
     """From the keypoints' names."""
-    plain = tuple(str(name).strip().lower().replace(" ", "_") for name in names)
+    plain = tuple(_plain(str(name)) for name in names)
+    for each in CONVENTIONS.values():
+        if plain == tuple(map(_plain, each.keypoints)):
+            return each
     try:
         found = convention_of(plain, where)
     except InputError as error:
         return error
     return next((each for each in CONVENTIONS.values() if _same_joints(each, found)), found)
+
+
+def _plain(name: str) -> str:
+    """A keypoint's name as conventions have it: ``LShoulder``, ``l_shoulder``, ``Shoulder-Left``
+    are ``left_shoulder``.
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=^[LR])(?=[A-Z][a-z])", "_", name.strip())
+    words = [word for word in re.split(r"[\s_.-]+", spaced.lower()) if word]
+    if len(words) > 1 and words[-1] in _SIDES:
+        words = [words[-1], *words[:-1]]
+    if len(words) > 1 and words[0] in _SIDES:
+        words[0] = _SIDES[words[0]]
+    return "_".join(words)
 
 
 def _same_joints(first: Convention, second: Convention) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from gridpose.detectors.conventions import Convention
 from gridpose.pipeline.keypoint_input.json_values import Entry, column
 from gridpose.pipeline.keypoint_input.keypoints import Stated
 from gridpose.pipeline.keypoint_input.naming import Statement, choose
+from gridpose.pipeline.keypoint_input.sightings import name_of
+
+PERSON_KEYS: Final = ("track_id", "idx", "person_id", "instance_id")
+"""What says who somebody is; ``id`` is an annotation's."""
 
 
 def all_have(people: Sequence[Entry], key: str) -> bool:
@@ -20,10 +25,20 @@ def all_have(people: Sequence[Entry], key: str) -> bool:
 
 
 def person_column(people: Sequence[Entry], ranks: Sequence[int]) -> AnyArray:
-    """``track_id`` (N,) where all have one, else their ranks within a picture or frame."""
-    if all_have(people, "track_id"):
-        return column([person.identifier("track_id") for person in people])
-    return column(ranks)
+    """Who they are (N,) where all have a name, else their ranks within a picture or frame."""
+    names = [name_of(person, PERSON_KEYS) for person in people]
+    known = [name for name in names if name is not None]
+    return column(known if people and len(known) == len(people) else ranks)
+
+
+def tracks_of(people: Sequence[Entry]) -> tuple[AnyArray | None, tuple[int | str, ...]]:
+    """Numbers (N,) of people from 0 and what the file calls them, if it names all."""
+    names = [name_of(person, PERSON_KEYS) for person in people]
+    known = [name for name in names if name is not None]
+    if not people or len(known) < len(people):
+        return None, ()
+    unique, track = np.unique(column(known), return_inverse=True)
+    return track, tuple(unique.tolist())
 
 
 def stack_poses(

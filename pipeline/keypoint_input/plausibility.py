@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from gridpose.core import PARENTS, AnyArray, DoubleArray, FloatArray, InputError
-from gridpose.detectors.conventions import CONVENTIONS, Convention
+from gridpose.detectors.conventions import CONVENTIONS, HUMAN36M_17, Convention
 from gridpose.lifting.body import BONE_LENGTHS
 from gridpose.pipeline.keypoint_input.conversion import joints_of
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D
@@ -86,6 +86,35 @@ def _median(values: DoubleArray) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
+def _likelier(convention: Convention, keypoints: FloatArray, own: float) -> str:
+    """Another convention that fits keypoints (N, K, 2) clearly better than theirs; "": none."""
+    others = {
+        other.name: _median(misfits(other, keypoints))
+        for other in CONVENTIONS.values()
+        if len(other.keypoints) == keypoints.shape[1] and other.keypoints != convention.keypoints
+    }
+    best = min(others, key=lambda name: np.nan_to_num(others[name], nan=np.inf), default="")
+    is_better = best and others[best] <= IMPLAUSIBLE and others[best] + CLEARLY < own
+    return best if is_better else ""
+
+
+def doubts_of_training(keypoints: FloatArray) -> list[str]:
+    """Sentences about the 2D (N, 17, 2) px of a data set in the published format."""
+    sample = keypoints[np.linspace(0, len(keypoints) - 1, min(len(keypoints), SAMPLE)).astype(int)]
+    own = _median(misfits(HUMAN36M_17, sample))
+    if best := _likelier(HUMAN36M_17, sample, own):
+        return [
+            f"the 2D's keypoints look like {best}, not {HUMAN36M_17.name} as the format has them: "
+            "convert them before"
+        ]
+    if own > IMPLAUSIBLE:
+        return [
+            f"the 2D's keypoints do not look like people in the order of {HUMAN36M_17.name}: some "
+            "bones are far too long for the others"
+        ]
+    return []
+
+
 def doubts(data: Keypoints2D, where: str) -> list[str]:
     """Sentences for the user about keypoints that do not look like what they are said to be.
 
@@ -100,13 +129,7 @@ def doubts(data: Keypoints2D, where: str) -> list[str]:
     if not len(sample):
         return []
     own = _median(misfits(convention, sample))
-    others = {
-        other.name: _median(misfits(other, sample))
-        for other in CONVENTIONS.values()
-        if len(other.keypoints) == flat.shape[1] and other.keypoints != convention.keypoints
-    }
-    best = min(others, key=lambda name: np.nan_to_num(others[name], nan=np.inf), default="")
-    if best and others[best] <= IMPLAUSIBLE and others[best] + CLEARLY < own:
+    if best := _likelier(convention, sample, own):
         if data.stated == "count":
             raise InputError(
                 f"{where}: its keypoints look like {best}, not {convention.name}; say which they "

@@ -24,26 +24,19 @@ Sequence = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def sequences_of(data: Keypoints2D, fps: float | None) -> tuple[list[Sequence], float] | None:
-    """Sequences in a file and their frames per second; None where nothing says that there are any.
+    """Sequences of several recordings in a file and their frames per second; None: there are none.
 
     Args:
         data: what the file holds.
-        fps: frames per second, if the user says so: then poses follow each other in the last axis.
+        fps: frames per second, if the user says so.
     """
-    lead = data.keypoints.shape[:-2]
-    if data.track is not None and "frame" in data.columns:
-        rate = fps or data.fps or DEFAULT_FPS
-        frames = np.asarray(data.columns["frame"])
-        if frames.dtype.kind not in "iu":
-            return None
-        rows = [np.flatnonzero(data.track == track) for track in np.unique(data.track)]
-        longest = LONGEST_GAP_SECONDS * rate
-        return [part for each in rows for part in _parts(each, frames[each], longest)], rate
-    known = fps or data.fps
-    if known is None or not lead or data.columns:
+    frames = np.asarray(data.columns.get("frame", ()))
+    if data.track is None or not len(frames) or frames.dtype.kind not in "iu":
         return None
-    index = np.arange(int(np.prod(lead))).reshape(-1, lead[-1])
-    return [(rows, np.arange(lead[-1])) for rows in index], known
+    rate = fps or data.fps or DEFAULT_FPS
+    rows = [np.flatnonzero(data.track == track) for track in np.unique(data.track)]
+    longest = LONGEST_GAP_SECONDS * rate
+    return [part for each in rows for part in _parts(each, frames[each], longest)], rate
 
 
 def _parts(rows: AnyArray, frames: AnyArray, longest: float) -> Iterator[Sequence]:

@@ -6,7 +6,7 @@ frames is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gridpose.core import DoubleArray, Person
@@ -93,6 +93,10 @@ class PostDetection:
                 self._high.discard(track_id)
         return {track_id: seen for track_id, seen in people.items() if track_id in self._high}
 
+    def add_followed(self, people: Mapping[int, Observation]) -> None:
+        """Take in the next frame of people who are known apart: observations by who they are."""
+        self._lifting.add(people)
+
     def advance(self, at_end: bool = False) -> None:
         """Lift the frames that are due; all that are left ``at_end``."""
         for lifted in self._lifting.finished(at_end):
@@ -101,6 +105,11 @@ class PostDetection:
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
         """People of every lifted frame that can be finished; of all that are left ``at_end``."""
         return self._timeline.finished(at_end)
+
+    @property
+    def numbers(self) -> Mapping[int, int]:
+        """Numbers of people who were shown, by those that :meth:`add_followed` was given."""
+        return self._timeline.numbers
 
     @property
     def up(self) -> DoubleArray:

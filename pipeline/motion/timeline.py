@@ -124,6 +124,11 @@ class Timeline:
         """What the next new person will be called."""
         return self._first_track + len(self._public_ids)
 
+    @property
+    def numbers(self) -> Mapping[int, int]:
+        """What people are called, by track id."""
+        return self._public_ids
+
     def add(self, people: Mapping[int, Lifted]) -> None:
         """Take in the next frame: people by track id."""
         for track_id, person in people.items():

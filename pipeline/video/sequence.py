@@ -22,7 +22,10 @@ _NUMBER: Final = re.compile(r"(\d+)(?=\D*$)")
 
 def is_sequence(source: Path) -> bool:
     """Whether a path names numbered pictures: a folder, or a name with ``%04d`` in it."""
-    return source.is_dir() or (_PATTERN.search(source.name) is not None and not source.exists())
+    try:
+        return source.is_dir() or (_PATTERN.search(source.name) is not None and not source.exists())
+    except OSError:  # a name that is too long, say
+        return False
 
 
 def pictures_of(source: Path) -> list[Path]:

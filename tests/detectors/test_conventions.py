@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from gridpose.core import JOINT_NAMES, MIRRORED
 from gridpose.detectors import BLAZEPOSE_33, COCO_17, CONVENTIONS, HUMAN36M_17, Convention
 from gridpose.detectors.blazepose.detector import load_blazepose
-from gridpose.detectors.conventions import COCO_WHOLEBODY_133, HALPE_26
+from gridpose.detectors.conventions import (
+    COCO_WHOLEBODY_133,
+    HALPE_26,
+    HALPE_136,
+    OPENPOSE_18,
+    OPENPOSE_25,
+)
 from gridpose.detectors.topdown import TopDownDetector
 
 SHARED_VIDEO = Path(__file__).parents[3] / "shared" / "video"
@@ -52,8 +58,12 @@ def test_conventions_are_found_by_their_names() -> None:
         "halpe-26": HALPE_26,
         "blazepose-33": BLAZEPOSE_33,
         "coco-wholebody-133": COCO_WHOLEBODY_133,
+        "openpose-body-25": OPENPOSE_25,
+        "openpose-coco-18": OPENPOSE_18,
+        "halpe-136": HALPE_136,
     }
-    assert [len(c.keypoints) for c in CONVENTIONS.values()] == [17, 17, 26, 33, 133]
+    counts = [17, 17, 26, 33, 133, 25, 18, 136]
+    assert [len(c.keypoints) for c in CONVENTIONS.values()] == counts
     for name, convention in CONVENTIONS.items():
         assert len(set(convention.keypoints)) == int(name.rpartition("-")[2])
 

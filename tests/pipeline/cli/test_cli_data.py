@@ -7,6 +7,7 @@ import pytest
 from datasets import (
     CAMERAS,
     METADATA,
+    in_coco_order,
     mocap,
     save,
     save_npz,
@@ -206,6 +207,19 @@ def test_info_says_what_looks_wrong(tmp_path, invoke, change, words):
     save(tmp_path / "gt", "test", data2d, data3d)
     result = invoke("data", "info", tmp_path / "gt", "--json")
     assert result.exit_code == 0, result.output
+    assert words in result.stderr
+    warnings = json.loads(result.stdout)["splits"]["test"]["warnings"]
+    assert any(words in warning for warning in warnings)
+
+
+def test_info_names_the_order_of_2d_that_is_cocos(tmp_path, invoke):
+    data2d, data3d = people()
+    for key, pixels in data2d.items():
+        data2d[key] = in_coco_order(pixels.reshape(-1, 17, 2)).reshape(-1, 34)
+    save(tmp_path / "gt", "test", data2d, data3d)
+    result = invoke("data", "info", tmp_path / "gt", "--json")
+    assert result.exit_code == 0, result.output
+    words = "the 2D's keypoints look like coco-17, not human3.6m-17"
     assert words in result.stderr
     warnings = json.loads(result.stdout)["splits"]["test"]["warnings"]
     assert any(words in warning for warning in warnings)

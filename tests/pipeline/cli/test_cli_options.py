@@ -29,8 +29,9 @@ EXPECTED = {
     "batch": f"FOLDER --output/-o {VIDEO} --render/--no-render --workers --include --exclude "
     f"--max-duration --retry-failed --dry-run --timeout --engine --address {COMMON}",
     "demo": f"--output/-o --overwrite {COMMON}",
-    "lift": "keypoints --output/-o --image-size --convention --fps --lifter --device --precision "
-    f"--fov --overwrite {COMMON}",
+    "lift": "keypoints --output/-o --image-size --convention --fps --normalized --lifter --device "
+    "--precision --persons --smoothing --repair/--no-repair --constant-bones/--no-constant-bones "
+    f"--gravity --trajectory/--no-trajectory --fov --overwrite {COMMON}",
     "render": "poses --output/-o --video --layout --view --resolution --theme "
     "--trails/--no-trails --hide-unseen/--no-hide-unseen --inset --track --start --end "
     "--pictures --audio/--no-audio --crf --overwrite "

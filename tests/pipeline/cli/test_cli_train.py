@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from datasets import CAMERAS, in_coco_order, save, seen_by_opencv, tables, walk
 from training_data import write_data
 from typer.testing import CliRunner
 
@@ -273,6 +274,21 @@ def test_errors_are_one_sentence(run, options, code, words):
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_2d_in_cocos_order_is_named(run, tmp_path):
+    for split, subject in (("train", "S1"), ("test", "S9")):
+        keys = [(subject, "Walking", f"Walking.{camera}") for camera in CAMERAS]
+        data2d, data3d = tables(keys, 40)
+        for index, key in enumerate(keys):
+            seen, pixels = seen_by_opencv(walk(40, 3), subject, index)
+            data2d[key] = in_coco_order(pixels.reshape(-1, 17, 2)).reshape(-1, 34)
+            data3d[key]["joint_3d"] = (seen - seen[:, :1]).reshape(-1, 51)
+        save(tmp_path / "data" / "gt", split, data2d, data3d)
+    options = ("--epoch", 1, "--select-on", "test", "--quiet")
+    result = run(*options, root=tmp_path / "data")
+    assert result.exit_code == 0, result.output
+    assert "the 2D's keypoints look like coco-17, not human3.6m-17" in result.stderr
 
 
 def test_a_folder_that_cannot_be(run, tmp_path):

@@ -11,19 +11,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from gridpose.core import AnyArray, DoubleArray, FloatArray, InputError
+from gridpose.core import AnyArray, FloatArray, InputError
 from gridpose.detectors.conventions import Convention
 from gridpose.pipeline.keypoint_input.json_values import Entry, column, entries, shown
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D, picture_size
 from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS, Statement, agree, by_names
-from gridpose.pipeline.keypoint_input.people import all_have, person_column, stack_poses
+from gridpose.pipeline.keypoint_input.people import (
+    all_have,
+    person_column,
+    stack_poses,
+    tracks_of,
+)
+from gridpose.pipeline.keypoint_input.sightings import triples
 
 _VISIBLE: Final = 2
 
 
-def is_results(content: list[Any]) -> bool:
-    """Whether a list is COCO's results and not mmpose's predictions."""
-    first = content[0] if content else None
+def is_results(content: Any) -> bool:
+    """Whether this is COCO's results and not mmpose's predictions."""
+    first = content[0] if isinstance(content, list) and content else None
     return isinstance(first, dict) and "image_id" in first
 
 
@@ -31,21 +37,30 @@ def read_results(file: Path, content: list[Any], asked: Convention | None) -> Ke
     """``[{"image_id", "category_id", "keypoints": [x, y, score] * K, "score"}]``.
 
     Keypoints at (0, 0) without a score are absent. Columns: ``image_id``; ``person``, which is
-    ``track_id`` where all have one and else the number within the picture; ``score``, where all
-    have one.
+    ``track_id`` or the like where all have one and else the number within the picture; ``score``,
+    where all have one.
 
     Raises:
         InputError: not such a list.
     """
     people = entries(content, f"{file}: results")
-    poses = [_pose(person) for person in people]
+    poses = [triples(person, "keypoints") for person in people]
     for pose in poses:
         pose[(pose == 0).all(1), :2] = np.nan
     columns = _columns(people)
+    track, names = tracks_of(people)
     stacked, convention, stated = stack_poses(file, people, poses, asked, None)
     if all_have(people, "score"):
         columns["score"] = np.array([person.number("score") for person in people])
-    return Keypoints2D(stacked[..., :2], convention, stated, stacked[..., 2], columns=columns)
+    return Keypoints2D(
+        stacked[..., :2],
+        convention,
+        stated,
+        stacked[..., 2],
+        columns=columns,
+        track=track,
+        track_names=names,
+    )
 
 
 def read_annotations(file: Path, content: dict[str, Any], asked: Convention | None) -> Keypoints2D:
@@ -63,7 +78,7 @@ def read_annotations(file: Path, content: dict[str, Any], asked: Convention | No
         raise InputError(f"{file}: its annotations have no keypoints")
     people, poses = [], []
     for person in annotated:
-        pose = _pose(person)
+        pose = triples(person, "keypoints")
         absent = ~(pose[:, 2] > 0)
         pose[absent, :2] = np.nan
         if not absent.all():
@@ -74,6 +89,7 @@ def read_annotations(file: Path, content: dict[str, Any], asked: Convention | No
     stacked, convention, stated = stack_poses(file, people, poses, asked, statement)
     if all_have(people, "id"):
         columns["annotation_id"] = column([person.identifier("id") for person in people])
+    track, names = tracks_of(people)
     visible = stacked[..., 2] == _VISIBLE
     return Keypoints2D(
         stacked[..., :2],
@@ -83,18 +99,9 @@ def read_annotations(file: Path, content: dict[str, Any], asked: Convention | No
         _picture_sizes(content.get("images", []), people, file),
         visible if visible.any() else None,
         columns,
+        track,
+        names,
     )
-
-
-def _pose(person: Entry) -> DoubleArray:
-    """(K, 3) x, y and the score or flag."""
-    flat = person.numbers("keypoints")
-    if len(flat) % 3 or not 0 < len(flat) // 3 <= MAX_KEYPOINTS:
-        raise InputError(
-            f"{person.where}.keypoints must be x, y and a score of each keypoint, "
-            f"got {len(flat)} numbers"
-        )
-    return flat.reshape(-1, 3)
 
 
 def _columns(people: list[Entry]) -> dict[str, AnyArray]:

@@ -1,8 +1,10 @@
-"""Predictions that mmpose 1.x saves as JSON.
+"""Predictions of mmpose as JSON.
 
-Its demos (``--save-predictions``) write ``{"meta_info", "instance_info"}``, where
+The demos of 1.x (``--save-predictions``) write ``{"meta_info", "instance_info"}``, where
 ``instance_info`` has frames, ``[{"frame_id", "instances": [...]}]``, or the people of one picture.
-Its inferencers (``pred_out_dir``) write these lists alone, without ``meta_info``.
+Its inferencers (``pred_out_dir``) write these lists alone, without ``meta_info``. What 0.x answers
+for a picture is a list of people whose keypoints have a score as third number, ``[{"keypoints":
+[[x, y, score]], "bbox", "track_id"}]``, and for a video a list of those.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from gridpose.core import AnyArray, DoubleArray, InputError
+from gridpose.core import DoubleArray, InputError
 from gridpose.detectors.conventions import Convention
 from gridpose.pipeline.keypoint_input.json_values import Entry, column, entries, numbers, shown
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D
 from gridpose.pipeline.keypoint_input.naming import MAX_KEYPOINTS, Statement, by_layout, by_names
-from gridpose.pipeline.keypoint_input.people import all_have, person_column, stack_poses
+from gridpose.pipeline.keypoint_input.people import person_column, stack_poses, tracks_of
 
 
 def read_mmpose(
@@ -33,25 +35,29 @@ def read_mmpose(
     Raises:
         InputError: not such predictions.
     """
-    name = "predictions" if meta_info is None else "instance_info"
-    listed = entries(predictions, f"{file}: {name}")
-    with_frames = bool(listed) and "instances" in listed[0]
-    groups = [frame.entries("instances") for frame in listed] if with_frames else [listed]
+    name = f"{file}: {'predictions' if meta_info is None else 'instance_info'}"
+    frames: list[int] | None = None
+    if isinstance(predictions, list) and predictions and isinstance(predictions[0], list):  # 0.x
+        groups = [entries(each, f"{name}[{index}]") for index, each in enumerate(predictions)]
+        frames = list(range(len(groups)))
+    else:
+        listed = entries(predictions, name)
+        groups = [listed]
+        if listed and "instances" in listed[0]:
+            groups = [frame.entries("instances") for frame in listed]
+            frames = [frame.whole("frame_id") for frame in listed]
     people = list(chain.from_iterable(groups))
     ranks = [rank for group in groups for rank in range(len(group))]
     columns = {"person": person_column(people, ranks)}
-    if with_frames:
-        frames = [frame.whole("frame_id") for frame in listed]
+    if frames is not None:
         columns["frame"] = np.repeat(column(frames), [len(group) for group in groups])
     poses = [_pose(person) for person in people]
     statement = _statement(meta_info, file)
     stacked, convention, stated = stack_poses(file, people, poses, asked, statement)
-    track: AnyArray | None = None
-    if all_have(people, "track_id"):
-        track = np.unique(columns["person"], return_inverse=True)[1]
-    elif with_frames and len(np.unique(columns["frame"])) == len(people):
+    track, names = tracks_of(people)
+    if track is None and frames is not None and len(np.unique(columns["frame"])) == len(people):
         # One a frame; of several, who is second in one frame may be first in the next.
-        track = np.zeros(len(people), int)
+        track = np.zeros(len(people), np.int64)
     return Keypoints2D(
         stacked[..., :2],
         convention,
@@ -59,11 +65,23 @@ def read_mmpose(
         stacked[..., 2] if all(_has_scores(person) for person in people) else None,
         columns=columns,
         track=track,
+        track_names=names,
+        frames=(min(frames), max(frames)) if frames else None,
     )
 
 
 def _has_scores(person: Entry) -> bool:
-    return person.members.get("keypoint_scores") is not None
+    return person.members.get("keypoint_scores") is not None or _has_thirds(person)
+
+
+def _has_thirds(person: Entry) -> bool:
+    """Whether keypoints have a score as third number: 0.x has no list of scores."""
+    rows = person.members.get("keypoints")
+    return (
+        "keypoint_scores" not in person
+        and isinstance(rows, list)
+        and all(isinstance(row, list) and len(row) == 3 for row in rows)
+    )
 
 
 def _pose(person: Entry) -> DoubleArray:
@@ -72,9 +90,13 @@ def _pose(person: Entry) -> DoubleArray:
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise InputError(f"{where} must be pairs of numbers, not {shown(rows)}")
     widths = {len(row) for row in rows}
+    if len(rows) > MAX_KEYPOINTS:
+        raise InputError(f"{where} must be pairs of numbers, not {shown(rows)}")
+    if widths == {3} and _has_thirds(person):
+        return numbers(list(chain.from_iterable(rows)), where).reshape(-1, 3)
     if widths == {3}:
         raise InputError(f"{where} are 3D already, or not mmpose's: three numbers each")
-    if widths != {2} or len(rows) > MAX_KEYPOINTS:
+    if widths != {2}:
         raise InputError(f"{where} must be pairs of numbers, not {shown(rows)}")
     points = numbers(list(chain.from_iterable(rows)), where).reshape(-1, 2)
     scores = (

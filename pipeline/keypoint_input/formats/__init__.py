@@ -1,0 +1,1 @@
+"""Readers of files of keypoints, a module for each kind."""
