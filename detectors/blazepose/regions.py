@@ -56,6 +56,12 @@ class Regions:
             np.concatenate([part.angles for part in parts]),
         )
 
+    def enlarged(self, factor: float) -> Regions:
+        """So many times as large, downwards from where the person's head should be."""
+        down = np.stack((-np.sin(self.angles), np.cos(self.angles)), -1)
+        shift = (factor - 1) * self.sides / (2 * ENLARGED)
+        return Regions(self.centers + shift[:, None] * down, factor * self.sides, self.angles)
+
     def matrices(self, crop: int) -> DoubleArray:
         """(N, 2, 3) affine maps from px in crops of ``crop`` px to px in the frame."""
         cos, sin = np.cos(self.angles), np.sin(self.angles)
