@@ -50,13 +50,13 @@ _MIN_SCORE: Final = 0.35
 _MIN_DOUBTFUL: Final = 0.5
 _SAME_IOU: Final = 0.5
 _CONTAINED: Final = 0.75
-_SURE_SUPPORT: Final = 2.0
+_SURE_SUPPORT: Final = 1.5
 _AT_EDGE: Final = 0.1
-_LOOK_AGAIN: Final = (1.3, 1.6)
+_LOOK_AGAIN: Final = (0.8, 1.3, 1.6)
 _STAYS: Final = 0.03
 """How far, as a share of the region's side, head and shoulders of real people move in the median
 when one looks into a region 1.3 times as large."""
-_SAME_HEAD: Final = 0.06
+_SAME_SHOULDERS: Final = 0.06
 _SECOND_LOOK_SIDE: Final = 1.12
 """Of the region's, which is larger than the body."""
 
@@ -72,7 +72,8 @@ def _indices(*names: str) -> list[int]:
 
 _EARS: Final = _indices("left_ear", "right_ear")
 _EYES: Final = _indices("left_eye", "right_eye")
-_UPPER: Final = BLAZEPOSE_33.keypoints.index("right_shoulder") + 1
+_SHOULDERS: Final = _indices("left_shoulder", "right_shoulder")
+_UPPER: Final = max(_SHOULDERS) + 1
 """Keypoints before this one are those of head and shoulders."""
 _MOUTH: Final = _indices("mouth_left", "mouth_right")
 
@@ -154,7 +155,8 @@ class BlazePosePersons(PersonFinder):
         tiles = search_tiles(width, height, self._levels)
         found = candidates(self._detector.find(frame, tiles))
         if len(tiles) > 1:
-            found = found[~found.doubtful | self._confirmed(frame, found)]
+            likely = ~found.doubtful | (found.support >= _SURE_SUPPORT)
+            found = found[likely | self._confirmed(frame, found)]
         seen, steady = self._looked_at(frame, found)
         scores = seen.mean_visibility
         needed = np.where(found.doubtful, _MIN_DOUBTFUL, _MIN_SCORE)
@@ -165,7 +167,7 @@ class BlazePosePersons(PersonFinder):
         boxes = np.array(bodies, np.float32).reshape(-1, 4)
         # By support rather than score: of a person and a part of them most tiles show the person.
         best = non_maximum_suppression(boxes, support, _SAME_IOU)
-        best = best[_with_own_head(seen.points[best])]
+        best = best[_with_own_shoulders(seen.points[best])]
         return person_boxes(
             boxes[best],
             scores[best],
@@ -198,10 +200,10 @@ class BlazePosePersons(PersonFinder):
         if not len(doubted):
             return seen, steady
         sides = regions.sides[doubted]
-        once, twice = (look(regions[doubted].enlarged(factor)) for factor in _LOOK_AGAIN)
+        smaller, once, twice = (look(regions[doubted].enlarged(f)) for f in _LOOK_AGAIN)
         first = _agree(seen[doubted], once, sides)
         again = ~first & _agree(once, twice, sides)
-        steady[doubted] = first | again
+        steady[doubted] = first | again | _agree(seen[doubted], smaller, sides)
         for name in ("points", "visibility", "score"):
             getattr(seen, name)[doubted[again]] = getattr(once, name)[again]
         return seen, steady
@@ -266,14 +268,15 @@ def _agree(one: Landmarks, other: Landmarks, sides: DoubleArray) -> BoolArray:
     return np.asarray(same & (np.minimum(one.score, other.score) >= _MIN_PRESENCE))
 
 
-def _with_own_head(points: FloatArray) -> BoolArray:
-    """(N,): False for who has the head and shoulders of one before them in points (N, 35, 2)."""
-    reach = [np.linalg.norm(person[KEYPOINTS + 1] - person[KEYPOINTS]) for person in points]
+def _with_own_shoulders(points: FloatArray) -> BoolArray:
+    """(N,): False for who has the shoulders of one before them in points (N, 35, 2)."""
+    shoulders = points[:, _SHOULDERS]
+    sides = Regions.from_points(points[:, KEYPOINTS], points[:, KEYPOINTS + 1]).sides
     own = np.ones(len(points), np.bool_)
-    for index, person in enumerate(points):
-        for before in np.flatnonzero(own[:index]).tolist():
-            apart = np.median(np.linalg.norm(person - points[before], axis=-1)[:_UPPER])
-            own[index] &= apart >= _SAME_HEAD * 2 * min(reach[index], reach[before])
+    for index in range(len(points)):
+        apart = np.linalg.norm(shoulders[index] - shoulders[:index], axis=-1).max(-1)
+        same = apart < _SAME_SHOULDERS * np.minimum(sides[index], sides[:index])
+        own[index] = not (same & own[:index]).any()
     return own
 
 
