@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 
 
 def parse_persons(text: str) -> Persons:
-    """``all``, ``largest`` or a number of persons.
+    """``all``, ``everyone``, ``largest`` or a number of persons.
 
     Raises:
         UsageError: none of these.
     """
     if text == "all":
         return "all"
+    if text == "everyone":
+        return "everyone"
     if text == "largest":
         return "largest"
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise UsageError(f"`persons` {text}: must be all, largest or a number of persons")
+    raise UsageError(f"`persons` {text}: must be all, everyone, largest or a number of persons")
 
 
 def check_times(start: float, end: float | None) -> None:
@@ -114,7 +116,9 @@ class VideoOptions:
     persons: Annotated[
         Persons,
         Option(
-            "Whom to keep: all, largest, or a number N for the N largest at every moment.",
+            "Whom to keep: all but those who are much smaller than the others, seen for less than "
+            "half a second or no likely body; everyone who is detected; largest; or a number N "
+            "for the N largest at every moment.",
             MOTION,
             type=str,
             parse=parse_persons,
@@ -202,7 +206,9 @@ class VideoOptions:
             raise UsageError("`stride` and `batch_size` must be at least 1")
         check_crf(self.crf)
         if isinstance(self.persons, int) and self.persons < 1:
-            raise UsageError(f"`persons` {self.persons}: must be all, largest or at least 1")
+            raise UsageError(
+                f"`persons` {self.persons}: must be all, everyone, largest or at least 1"
+            )
         if self.fov is not None and not 5 <= self.fov <= 150:
             raise UsageError(f"`fov` {self.fov}: must be between 5 and 150 degrees")
         if isinstance(self.lifter, Path) or (

@@ -54,6 +54,7 @@ class VideoResult:
             "frames": self.frames,
             "fps": self.fps,
             "tracks": len(self.track_ids),
+            "left_out": len(self.meta["left_out"]),
             "seconds": round(self.seconds, 3),
             "seconds_by_stage": _rounded(self.seconds_by_stage),
             "cpu_seconds_by_stage": _rounded(self.cpu_seconds_by_stage),

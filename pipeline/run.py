@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gridpose.core import ImageArray, InputError, Person, UsageError
 from gridpose.pipeline.exports import check_export, export_poses
 from gridpose.pipeline.models import Models
+from gridpose.pipeline.motion.left_out import LeftOut, left_out_note
 from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.outputs import check_output
 from gridpose.pipeline.poses.spool import PoseSpool
@@ -132,6 +133,7 @@ def run_video(
         "lifter": {"name": run.lifter_name, "sha256": run.lifter_sha256},
         "device": run.device_name,
         "options": options.to_dict(),
+        "left_out": [person.to_dict(run.spool.times) for person in run.left_out],
     }
     files = [] if output is None else [output]
     for file in options.save_poses:
@@ -226,6 +228,7 @@ class _Run:
         self.spool = PoseSpool(float(frames.fps), frames.size)
         self.notes: list[str] = []
         """Sentences for the user."""
+        self.left_out: list[LeftOut] = []
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
 
@@ -259,6 +262,9 @@ class _Run:
         if stages is not None:
             self._lift(stages, batch, at_end=True)
             yield from self._draw(stages.finished(at_end=True), panels, sink)
+            self.left_out = stages.left_out
+            if self.left_out:
+                self.notes.append(left_out_note(self.left_out))
             tilt = stages.tilt_degrees
             if self._options.gravity == "level" and tilt > _STRANGE_TILT_DEGREES:
                 self.notes.append(

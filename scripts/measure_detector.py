@@ -198,8 +198,13 @@ def sights(picture: Picture) -> Iterator[tuple[ImageArray, DoubleArray]]:
 
 def owned(found: list[FloatArray], keypoints: DoubleArray, areas: DoubleArray) -> dict[int, int]:
     """Whom (index of keypoints (N, 17, 3)) each found person (17, 2) is, by the best OKS of all."""
-    values = np.array([[oks(one, *each) for each in zip(keypoints, areas)] for one in found])
-    pairs = zip(*linear_sum_assignment(values.reshape(len(found), len(keypoints)), maximize=True))
+    values = np.array(
+        [[oks(one, *each) for each in zip(keypoints, areas, strict=True)] for one in found]
+    )
+    pairs = zip(
+        *linear_sum_assignment(values.reshape(len(found), len(keypoints)), maximize=True),
+        strict=True,
+    )
     return {int(own): int(row) for row, own in pairs if values[row, own] >= LEAST_OKS}
 
 

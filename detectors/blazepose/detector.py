@@ -65,7 +65,7 @@ class BlazePoseNetwork:
         boxes: FloatArray,
         hints: FloatArray,
     ) -> Seen:
-        """See the protocol. Scores are visibilities, 0 outside the picture and where nobody was seen."""
+        """See the protocol. Scores are visibilities, 0 outside the picture or where nobody was."""
         points = np.zeros((len(boxes), KEYPOINTS + 2, 2), np.float32)
         scores = np.zeros((len(boxes), KEYPOINTS), np.float32)
 

@@ -166,7 +166,7 @@ class BlazePosePersons(PersonFinder):
         bodies = [body_box(points[:KEYPOINTS]).clip(0, limits) for points in seen.points]
         boxes = np.array(bodies, np.float32).reshape(-1, 4)
         # By support rather than score: of a person and a part of them most tiles show the person.
-        best = non_maximum_suppression(boxes, support, _SAME_IOU)
+        best = non_maximum_suppression(boxes, support.astype(np.float32), _SAME_IOU)
         best = best[_with_own_shoulders(seen.points[best])]
         return person_boxes(
             boxes[best],

@@ -48,7 +48,9 @@ def square_tile(center: AnyArray, half: float, frame: ImageArray) -> Tile | None
     height, width = frame.shape[:2]
     x, y = center.tolist()
     x0, y0, x1, y1 = int(x - half), int(y - half), int(x + half) + 1, int(y + half) + 1
-    return (x0, y0, x1, y1) if min(x1, width) > max(x0, 0) and min(y1, height) > max(y0, 0) else None
+    return (
+        (x0, y0, x1, y1) if min(x1, width) > max(x0, 0) and min(y1, height) > max(y0, 0) else None
+    )
 
 
 def anchors() -> DoubleArray:
@@ -132,7 +134,13 @@ def _letterbox(frame: ImageArray, tile: Tile, out: ImageArray) -> None:
     bars = (out.shape[0] - scale * np.array((x1 - x0, y1 - y0))) / 2
     bars += scale * np.array((left - x0, top - y0))
     matrix = np.array(((scale, 0, bars[0]), (0, scale, bars[1])))
-    cv2.warpAffine(frame[top : max(y1, 0), left : max(x1, 0)], matrix, out.shape[1::-1], dst=out, flags=cv2.INTER_LINEAR)
+    cv2.warpAffine(
+        frame[top : max(y1, 0), left : max(x1, 0)],
+        matrix,
+        out.shape[1::-1],
+        dst=out,
+        flags=cv2.INTER_LINEAR,
+    )
 
 
 def _merged(

@@ -7,5 +7,6 @@ from typing import Literal
 Smoothing = Literal["none", "one-euro", "savgol", "butterworth"]
 GravityMode = Literal["level", "estimate"]
 """Take the camera to be level, or set people upright by how they stand."""
-Persons = Literal["all", "largest"] | int
-"""Who is kept: everybody, the largest person, or the N largest at every moment."""
+Persons = Literal["all", "everyone", "largest"] | int
+"""Who is kept: everybody but phantoms, whatever is detected, the largest person, or the N largest
+at every moment."""

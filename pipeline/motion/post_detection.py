@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gridpose.core import Person
+from gridpose.pipeline.motion.left_out import LeftOut
 from gridpose.pipeline.motion.lifting_stage import lifting_stages
 from gridpose.pipeline.motion.timeline import Timeline
 from gridpose.pipeline.motion.tracking import Tracker, observed
@@ -67,6 +68,11 @@ class PostDetection:
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
         """People of every lifted frame that can be finished; of all that are left ``at_end``."""
         return self._timeline.finished(at_end)
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """Whom nothing was shown of."""
+        return self._timeline.left_out
 
     @property
     def tilt_degrees(self) -> float:

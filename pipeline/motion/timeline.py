@@ -15,7 +15,9 @@ from gridpose.core import DoubleArray, FloatArray, Person
 from gridpose.pipeline.motion.bone_lengths import bone_lengths, with_constant_lengths
 from gridpose.pipeline.motion.choices import GravityMode, Persons, Smoothing
 from gridpose.pipeline.motion.gravity import Gravity, upright
+from gridpose.pipeline.motion.left_out import LeftOut
 from gridpose.pipeline.motion.lifting_stage import Lifted
+from gridpose.pipeline.motion.phantoms import Phantoms
 from gridpose.pipeline.motion.repair import filled, outliers
 from gridpose.pipeline.motion.smoothing import smooth
 from gridpose.pipeline.motion.trajectory import hip_positions, steady_path
@@ -23,7 +25,8 @@ from gridpose.pipeline.motion.window import Window, stacked
 from gridpose.pipeline.motion.world import FLIGHT_SECONDS, camera_to_world, place
 
 MIN_OBSERVATIONS = 5
-"""Who is seen in fewer frames than this before being lost again is taken for a false detection."""
+"""Stretches in which somebody is seen in fewer frames than this, before being lost again, are left
+out."""
 LOST_FRAMES = 3
 """Missing in more frames than this, one after the other, is being lost."""
 MAX_LOOK_AHEAD = 66
@@ -106,6 +109,7 @@ class Timeline:
         self._window: Window[Lifted] = Window(self.look_ahead, self.look_ahead, CHUNK)
         self._known: dict[int, _Known] = {}
         self._kept: set[int] = set()
+        self._phantoms = Phantoms(fps, compare_sizes=persons == "all")
         self._public_ids: dict[int, int] = {}
 
     def add(self, people: Mapping[int, Lifted]) -> None:
@@ -118,22 +122,35 @@ class Timeline:
         """People of every frame that can be finished by now; all that are left ``at_end``."""
         for due in self._window.due(at_end):
             # In a clip of a few frames nobody can be seen often.
-            possible = max(1, self._window.known // 2) if at_end else MIN_OBSERVATIONS
-            worlds = self._worlds(min(MIN_OBSERVATIONS, possible))
+            possible = max(1, self._window.known // 2) if at_end else self._window.known
+            worlds = self._worlds(possible)
             for frame in due:
+                for track_id in self._window[frame].keys() - worlds.keys():
+                    self._phantoms.leave_out(track_id, frame)
                 yield self._people(frame, worlds)
 
-    def _worlds(self, needed: int) -> dict[int, FloatArray]:
-        """World poses (T, 17, 3) in the whole window of who was seen often enough; else NaN."""
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """Whom nothing was shown of, in the order in which they appear."""
+        return self._phantoms.left_out
+
+    def _worlds(self, possible: int) -> dict[int, FloatArray]:
+        """World poses (T, 17, 3) in the whole window of those who are shown; NaN where unseen.
+
+        Nobody can be asked to be seen in more than ``possible`` frames.
+        """
         if self._gravity_mode == "estimate":
             self.gravity.follow(CHUNK / self._fps)
         people = self._window.people()
         self._known = {track_id: self._known.get(track_id, _Known()) for track_id in people}
-        sure = {track_id: credible(person, needed) for track_id, person in people.items()}
+        if self._persons != "everyone":
+            needed = min(MIN_OBSERVATIONS, possible)
+            sure = {track_id: credible(person, needed) for track_id, person in people.items()}
+            shown = self._phantoms.judge(people, sure, possible, CHUNK / self._fps)
+            people = {track_id: sure[track_id] for track_id in shown}
         return {
             track_id: self._world(person, self._known[track_id])
-            for track_id, person in sure.items()
-            if any(person)
+            for track_id, person in people.items()
         }
 
     def _world(self, person: Sequence[Lifted | None], known: _Known) -> FloatArray:
@@ -186,9 +203,9 @@ class Timeline:
         return [people[track_id] for track_id in self._chosen(people)]
 
     def _chosen(self, people: Mapping[int, Person]) -> list[int]:
-        if self._persons == "all":
+        if self._persons in ("all", "everyone"):
             return list(people)
-        count = 1 if self._persons == "largest" else self._persons
+        count = self._persons if isinstance(self._persons, int) else 1
 
         def rank(track_id: int) -> float:
             # Two people of like size must not take turns.

@@ -42,6 +42,11 @@ class PoseSpool:
         self._times.append(time)
 
     @property
+    def times(self) -> Sequence[float]:
+        """Seconds of the frames so far."""
+        return self._times
+
+    @property
     def frame_count(self) -> int:
         return len(self._times)
 

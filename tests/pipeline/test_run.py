@@ -383,3 +383,24 @@ def test_people_who_come_go_and_return_are_lifted_as_one_sequence(video, lifter)
     )
     there = poses.present[first]
     np.testing.assert_allclose(poses.poses_3d[first][there], expected[there], atol=1e-4)
+
+
+def test_phantoms_are_in_no_file_but_told_of(video, tmp_path, lifter):
+    def script(frame):
+        return [body(100)] + [body(250, 8)] * (10 <= frame < 40)
+
+    numbers, export = tmp_path / "out.npz", tmp_path / "out.bvh"
+    result, _ = run(video, None, lifter, script, save_poses=(numbers, export))
+    poses = read_pose_file(numbers)
+    assert poses.track_id.tolist() == result.track_ids == [1]
+    assert [file.suffix for file in result.files] == [".npz", ".bvh"]
+    (phantom,) = poses.meta["left_out"]
+    assert (phantom["reason"], phantom["frames"]) == ("much smaller than the others", 30)
+    assert phantom["first"] == pytest.approx(10 * 1001 / 30000, abs=2e-3)
+    assert phantom["last"] == pytest.approx(39 * 1001 / 30000, abs=2e-3)
+    assert phantom["height_px"] == pytest.approx(np.ptp(body(250, 8)[:, 1]), abs=0.1)
+    assert result.summary()["left_out"] == 1
+    assert any(note.startswith("1 person left out") for note in result.warnings)
+    everyone, _ = run(video, None, lifter, script, persons="everyone")
+    assert everyone.track_ids == [1, 2]
+    assert everyone.meta["left_out"] == []

@@ -170,18 +170,25 @@ def test_quiet_is_quiet(make_video, tmp_path, invoke, fake_detector):
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize(("persons", "tracks"), [("all", 3), ("largest", 1), ("2", 2)])
+@pytest.mark.parametrize(
+    ("persons", "tracks"), [("all", 3), ("everyone", 4), ("largest", 1), ("2", 2)]
+)
 def test_persons(make_video, tmp_path, invoke, fake_detector, persons, tracks):
     source = make_video(tmp_path / "in.mp4", frames=8, size=(320, 120))
     fake_detector.script = lambda index: [
         standing_at(60, 60, 30),
         standing_at(160, 60, 50),
         standing_at(260, 60, 40),
+        standing_at(310, 60, 5),
     ]
     output = tmp_path / "out.mp4"
     result = invoke("video", source, "-o", output, "--json", "--persons", persons)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["tracks"] == tracks
+    told = json.loads(result.stdout)
+    assert told["tracks"] == tracks
+    assert told["left_out"] == (persons == "all")
+    keeps = "1 person left out: 1 much smaller than the others; --persons everyone keeps them"
+    assert (keeps in told["warnings"]) == (persons == "all")
 
 
 @pytest.mark.parametrize("persons", ["0", "-1", "some", "1.5", ""])
