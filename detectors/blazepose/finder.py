@@ -39,6 +39,8 @@ LEVELS: Final = (1, 2, 3)
 # Sides of the square tiles of levels 2 and 3 as shares of the frame's shorter side, and how much
 # neighbouring tiles overlap at least.
 _TILE_SHARES: Final = (1.0, 2 / 3)
+_BELOW_SHARES: Final = (1.5, 2.0)
+"""Sides of square tiles from the top to below the frame, as shares of its height."""
 _TILE_OVERLAP: Final = 0.5
 _SMALLEST_TILE: Final = 96
 
@@ -47,7 +49,7 @@ _ALIKE: Final = (0.15, 1.4, math.radians(35))
 _MOST_CANDIDATES: Final = 24
 _MIN_PRESENCE: Final = 0.5
 _MIN_SCORE: Final = 0.35
-_MIN_DOUBTFUL: Final = 0.5
+_MIN_DOUBTFUL: Final = 0.6
 _SAME_IOU: Final = 0.5
 _CONTAINED: Final = 0.75
 _SURE_SUPPORT: Final = 1.5
@@ -101,15 +103,17 @@ def search_tiles(width: int, height: int, levels: int) -> list[Tile]:
     some reach below the frame, for people whom its lower edge cuts: what is not there is black.
     """
     tiles: list[Tile] = [(0, 0, width, height)]
-    if levels > 1:
-        tiles += [(0, 0, width, height + height // 2), (0, 0, width, 2 * height)]
+    for share in _BELOW_SHARES if levels > 1 else ():
+        side = max(round(share * height), 1)
+        tiles += [(x, 0, min(x + side, width), side) for x in _starts(width, side)]
     for share in _TILE_SHARES[: levels - 1]:
         side = round(share * min(width, height))
         if side < min(_SMALLEST_TILE, width, height) or side < 1:
             continue
+        below = height - (side + 1) // 2
         tiles += [
-            (x, y, min(x + side, width), min(y + side, height))
-            for y in _starts(height, side)
+            (x, y, min(x + side, width), y + side)
+            for y in (*_starts(height, side), below)
             for x in _starts(width, side)
         ]
     return list(dict.fromkeys(tiles))
@@ -155,8 +159,7 @@ class BlazePosePersons(PersonFinder):
         tiles = search_tiles(width, height, self._levels)
         found = candidates(self._detector.find(frame, tiles))
         if len(tiles) > 1:
-            likely = ~found.doubtful | (found.support >= _SURE_SUPPORT)
-            found = found[likely | self._confirmed(frame, found)]
+            found = found[~found.doubtful | self._confirmed(frame, found)]
         seen, steady = self._looked_at(frame, found)
         scores = seen.mean_visibility
         needed = np.where(found.doubtful, _MIN_DOUBTFUL, _MIN_SCORE)
