@@ -49,7 +49,7 @@ _ALIKE: Final = (0.15, 1.4, math.radians(35))
 _MOST_CANDIDATES: Final = 24
 _MIN_PRESENCE: Final = 0.5
 _MIN_SCORE: Final = 0.35
-_MIN_DOUBTFUL: Final = 0.6
+_MIN_DOUBTFUL: Final = 0.5
 _SAME_IOU: Final = 0.5
 _CONTAINED: Final = 0.75
 _SURE_SUPPORT: Final = 1.5
@@ -157,7 +157,13 @@ class BlazePosePersons(PersonFinder):
     def _find_one(self, frame: ImageArray) -> PersonBoxes:
         height, width = frame.shape[:2]
         tiles = search_tiles(width, height, self._levels)
-        found = candidates(self._detector.find(frame, tiles))
+        seen_in = self._detector.find(frame, tiles)
+        found = candidates(
+            [
+                people if tile[3] <= height else people[people.regions.reach_below(height)]
+                for tile, people in zip(tiles, seen_in, strict=True)
+            ]
+        )
         if len(tiles) > 1:
             found = found[~found.doubtful | self._confirmed(frame, found)]
         seen, steady = self._looked_at(frame, found)

@@ -15,7 +15,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray
+from gridpose.core import AnyArray, BoolArray, DoubleArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
 from gridpose.detectors.blazepose.weights import PERSON_DETECTOR, network_file
 from gridpose.detectors.boxes import overlaps
@@ -41,6 +41,9 @@ class FoundPeople:
 
     regions: Regions
     scores: FloatArray
+
+    def __getitem__(self, index: BoolArray) -> FoundPeople:
+        return FoundPeople(self.regions[index], self.scores[index])
 
 
 def square_tile(center: AnyArray, half: float, frame: ImageArray) -> Tile | None:
