@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gridpose.core import DoubleArray, FloatArray, ImageArray
+from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray
 
 ENLARGED: Final = 1.25
 """``scale_x`` and ``scale_y`` of ``pose_detection_to_roi`` and ``pose_landmarks_to_roi``."""
@@ -55,6 +55,16 @@ class Regions:
             np.concatenate([part.sides for part in parts]),
             np.concatenate([part.angles for part in parts]),
         )
+
+    def reach_below(self, y: float) -> BoolArray:
+        """(N,): whose body reaches below this y if it is as tall as its region tells."""
+        return np.asarray(self.centers[:, 1] + self.sides / (2 * ENLARGED) > y)
+
+    def enlarged(self, factor: float) -> Regions:
+        """So many times as large, downwards from where the person's head should be."""
+        down = np.stack((-np.sin(self.angles), np.cos(self.angles)), -1)
+        shift = (factor - 1) * self.sides / (2 * ENLARGED)
+        return Regions(self.centers + shift[:, None] * down, factor * self.sides, self.angles)
 
     def matrices(self, crop: int) -> DoubleArray:
         """(N, 2, 3) affine maps from px in crops of ``crop`` px to px in the frame."""
