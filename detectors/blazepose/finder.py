@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray, UsageError
 from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork, Landmarks
@@ -28,7 +29,6 @@ from gridpose.detectors.blazepose.weights import LANDMARKS, best_size, network_f
 from gridpose.detectors.boxes import (
     PersonBoxes,
     PersonFinder,
-    non_maximum_suppression,
     overlaps,
     person_boxes,
 )
@@ -50,6 +50,10 @@ _MOST_CANDIDATES: Final = 24
 _MIN_PRESENCE: Final = 0.5
 _MIN_SCORE: Final = 0.35
 _MIN_DOUBTFUL: Final = 0.5
+_CERTAIN, _CERTAIN_PRESENCE = 0.7, 0.95
+"""Scores from which on one need not look from close by."""
+_LYING, _MIN_SUPPORT = 0.3, 1.0
+"""Cosine of an angle, and support that people need who are turned by more."""
 _SAME_IOU: Final = 0.5
 _CONTAINED: Final = 0.75
 _SURE_SUPPORT: Final = 1.5
@@ -59,6 +63,11 @@ _STAYS: Final = 0.03
 """How far, as a share of the region's side, head and shoulders of real people move in the median
 when one looks into a region 1.3 times as large."""
 _SAME_SHOULDERS: Final = 0.06
+_SAME_BODY: Final = 0.06
+"""Shares of the region's side."""
+_ACROSS: Final = 0.5
+"""Cosine of the angle from which on somebody lies across another."""
+_WEAKER: Final = 1 / 8
 _SECOND_LOOK_SIDE: Final = 1.12
 """Of the region's, which is larger than the body."""
 
@@ -164,19 +173,24 @@ class BlazePosePersons(PersonFinder):
                 for tile, people in zip(tiles, seen_in, strict=True)
             ]
         )
-        if len(tiles) > 1:
-            found = found[~found.doubtful | self._confirmed(frame, found)]
         seen, steady = self._looked_at(frame, found)
         scores = seen.mean_visibility
-        needed = np.where(found.doubtful, _MIN_DOUBTFUL, _MIN_SCORE)
-        real = steady & (seen.score >= _MIN_PRESENCE) & (scores >= needed)
+        certain = (scores >= _CERTAIN) & (seen.score >= _CERTAIN_PRESENCE)
+        real = steady & (seen.score >= _MIN_PRESENCE)
+        real &= scores >= np.where(found.doubtful, _MIN_DOUBTFUL, _MIN_SCORE)
+        # Gloves and boots look like somebody upside down; of a real one several tiles tell.
+        real &= (np.cos(found.regions.angles) > _LYING) | (found.support >= _MIN_SUPPORT)
+        if len(tiles) > 1:
+            asked = real & found.doubtful & ~certain
+            real[asked] = self._confirmed(frame, found.regions[asked])
         seen, scores, support = seen[real], scores[real], found.support[real]
         limits = np.array([width, height, width, height], np.float32)
         bodies = [body_box(points[:KEYPOINTS]).clip(0, limits) for points in seen.points]
         boxes = np.array(bodies, np.float32).reshape(-1, 4)
         # By support rather than score: of a person and a part of them most tiles show the person.
-        best = non_maximum_suppression(boxes, support.astype(np.float32), _SAME_IOU)
-        best = best[_with_own_shoulders(seen.points[best])]
+        regions = found.regions[real]
+        best = _distinct(seen.points, support, regions.sides)
+        best = best[~_parts(boxes[best], regions.angles[best], support[best])]
         return person_boxes(
             boxes[best],
             scores[best],
@@ -217,18 +231,18 @@ class BlazePosePersons(PersonFinder):
             getattr(seen, name)[doubted[again]] = getattr(once, name)[again]
         return seen, steady
 
-    def _confirmed(self, frame: ImageArray, found: Candidates) -> BoolArray:
-        """(C,): which doubtful candidates one sees from close by as well."""
-        confirmed = np.zeros(len(found.doubtful), np.bool_)
+    def _confirmed(self, frame: ImageArray, regions: Regions) -> BoolArray:
+        """(C,): in which regions one sees somebody from close by as well."""
+        confirmed = np.zeros(len(regions), np.bool_)
         tiles: dict[int, Tile] = {}
-        for index in np.flatnonzero(found.doubtful).tolist():
-            half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[index]
-            tile = square_tile(found.regions.centers[index], half, frame)
+        for index in range(len(regions)):
+            half = _SECOND_LOOK_SIDE / 2 * regions.sides[index]
+            tile = square_tile(regions.centers[index], half, frame)
             if tile is not None:
                 tiles[index] = tile
         seen = self._detector.find(frame, list(tiles.values()))
         for index, people in zip(tiles, seen, strict=True):
-            confirmed[index] = _alike(found.regions[np.array([index])], people.regions).any()
+            confirmed[index] = _alike(regions[np.array([index])], people.regions).any()
         return confirmed
 
 
@@ -266,8 +280,7 @@ def candidates(found: Sequence[FoundPeople]) -> Candidates:
     squares = np.concatenate(corners, -1, dtype=np.float32)
     # One may be a part of the other, or made of several people.
     nested = np.tril(overlaps(squares, squares)[1] >= _CONTAINED, k=-1).any(1)
-    likely = Candidates(regions[order], support[order], alone | nested)
-    return likely[~(alone & nested)]
+    return Candidates(regions[order], support[order], alone | nested)
 
 
 def _agree(one: Landmarks, other: Landmarks, sides: DoubleArray) -> BoolArray:
@@ -277,16 +290,33 @@ def _agree(one: Landmarks, other: Landmarks, sides: DoubleArray) -> BoolArray:
     return np.asarray(same & (np.minimum(one.score, other.score) >= _MIN_PRESENCE))
 
 
-def _with_own_shoulders(points: FloatArray) -> BoolArray:
-    """(N,): False for who has the shoulders of one before them in points (N, 35, 2)."""
-    shoulders = points[:, _SHOULDERS]
-    sides = Regions.from_points(points[:, KEYPOINTS], points[:, KEYPOINTS + 1]).sides
-    own = np.ones(len(points), np.bool_)
-    for index in range(len(points)):
-        apart = np.linalg.norm(shoulders[index] - shoulders[:index], axis=-1).max(-1)
-        same = apart < _SAME_SHOULDERS * np.minimum(sides[index], sides[:index])
-        own[index] = not (same & own[:index]).any()
-    return own
+def _distinct(points: FloatArray, support: DoubleArray, sides: DoubleArray) -> NDArray[np.int64]:
+    """Indices of different people, who has most support first, of points (N, 35, 2).
+
+    Two are one person if shoulders or most keypoints are at the same places.
+    """
+    kept: list[int] = []
+    for index in np.argsort(-support, kind="stable").tolist():
+        apart = np.linalg.norm(points[index] - points[kept], axis=-1)
+        near = np.minimum(sides[index], sides[kept])
+        same = apart[:, _SHOULDERS].max(-1) < _SAME_SHOULDERS * near
+        same |= np.median(apart[:, :KEYPOINTS], axis=-1) < _SAME_BODY * near
+        if not same.any():
+            kept.append(index)
+    return np.array(kept, np.int64)
+
+
+def _parts(boxes: FloatArray, angles: DoubleArray, support: DoubleArray) -> BoolArray:
+    """(N,): who is a part of somebody larger: arms that lie across a body look like one.
+
+    They lie inside of them, across or with much less support.
+    """
+    inside = overlaps(boxes, boxes)[1] >= _CONTAINED
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    larger = areas >= 2 * areas[:, None]
+    across = np.cos(angles[:, None] - angles) < _ACROSS
+    weaker = support[:, None] < _WEAKER * support
+    return np.asarray((inside & larger & (across | weaker)).any(1))
 
 
 def _alike(one: Regions, other: Regions) -> BoolArray:

@@ -22,6 +22,10 @@ ENLARGED: Final = 1.25
 """``scale_x`` and ``scale_y`` of ``pose_detection_to_roi`` and ``pose_landmarks_to_roi``."""
 
 
+_REACH: Final = 0.6
+"""From the middle of a body downwards, as a share of the side; 0.4 if the region is right."""
+
+
 @dataclass(frozen=True)
 class Regions:
     """N squares: ``centers`` (N, 2) px, ``sides`` (N,) px, ``angles`` (N,) radians.
@@ -57,8 +61,8 @@ class Regions:
         )
 
     def reach_below(self, y: float) -> BoolArray:
-        """(N,): whose body reaches below this y if it is as tall as its region tells."""
-        return np.asarray(self.centers[:, 1] + self.sides / (2 * ENLARGED) > y)
+        """(N,): whose body may reach below this y; of who is cut, regions tell too little."""
+        return np.asarray(self.centers[:, 1] + _REACH * self.sides > y)
 
     def enlarged(self, factor: float) -> Regions:
         """So many times as large, downwards from where the person's head should be."""
