@@ -11,11 +11,11 @@ from importlib.resources import files
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from gridpose.core import JOINT_NAMES, MIRRORED, NUM_JOINTS, BoolArray, DoubleArray, FloatArray
+from gridpose.core import MIRRORED, NUM_JOINTS, BoolArray, DoubleArray, FloatArray
 
 GUESSED_CONFIDENCE = 0.3
 """As in training, where detectors guessed what they did not see."""
-_THORAX = JOINT_NAMES.index("thorax")
+_LEAST_KNOWN = 3
 _STEADY_FRAMES = 15
 _NOISE = 0.03
 
@@ -28,10 +28,10 @@ def guess_unseen(points: FloatArray, seen: BoolArray) -> tuple[FloatArray, BoolA
         seen: (T, 17).
 
     Returns:
-        Points (T, 17, 2), and which joints (17,) are guesses: none without the thorax.
+        Points (T, 17, 2), and which joints (17,) are guesses: none by less than three others.
     """
     unseen = ~seen.any(0)
-    if not unseen.any() or unseen[_THORAX]:
+    if not unseen.any() or (~unseen).sum() < _LEAST_KNOWN:
         return points, np.zeros(NUM_JOINTS, np.bool_)
     known = np.flatnonzero(~unseen)
     filled = np.array(points, np.float64)
@@ -43,9 +43,9 @@ def guess_unseen(points: FloatArray, seen: BoolArray) -> tuple[FloatArray, BoolA
     centre, size = _frame(filled[:, known])
     shape = ((filled[:, known] - centre) / size).reshape(len(points), -1)
     guesses = (_with_one(shape) @ _weights(unseen.tobytes())).reshape(len(points), -1, 2)
-    guesses = centre + size * guesses - filled[:, _THORAX, None]
-    steady = uniform_filter1d(guesses, _STEADY_FRAMES, axis=0, mode="nearest")
-    filled[:, unseen] = filled[:, _THORAX, None] + steady
+    filled[:, unseen] = centre + uniform_filter1d(
+        size * guesses, _STEADY_FRAMES, axis=0, mode="nearest"
+    )
     return np.where(unseen[:, None], filled, points).astype(np.float32), unseen
 
 

@@ -35,8 +35,8 @@ def test_keypoints_are_on_the_right_person(script, shared):
                 lost, of = script.strayed(people, keypoints, picture.areas)
                 astray, marked = astray + lost, marked + of
     print(f"{found} of 72 found, {astray} of {marked} keypoints nearer to somebody else's")
-    assert found >= 58
-    assert astray <= 0.032 * marked
+    assert found >= 64
+    assert astray <= 0.03 * marked
 
 
 def test_nobody_is_there_twice_in_clips(script, shared):

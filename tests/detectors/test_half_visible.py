@@ -23,9 +23,10 @@ ANNOTATED = 12
 class Cut:
     """A picture cut where somebody has chest, waist or knees."""
 
-    def __init__(self, image, person, people, at):
+    def __init__(self, image, person, people, excused, at):
         self.image = np.ascontiguousarray(image[:at])
         self.whole, self.person, self.people, self.at = image, person, people, at
+        self.excused = excused
 
 
 def apart(found, person, below=np.inf):
@@ -33,6 +34,12 @@ def apart(found, person, below=np.inf):
     marked = (person["points"][:, 2] > 0) & (person["points"][:, 1] < below)
     distances = np.linalg.norm(found.keypoints[COLUMNS] - person["points"][:, :2], axis=1)
     return np.median(distances[marked]) / person["size"] if marked.any() else np.inf
+
+
+def is_excused(bbox, excused):
+    """Whether somebody stands where annotators marked a person, but no keypoints."""
+    x, y = (bbox[:2] + bbox[2:]) / 2
+    return any(x0 < x < x0 + w and y0 < y < y0 + h for x0, y0, w, h in excused)
 
 
 def nearest(found, person, below=np.inf):
@@ -57,12 +64,17 @@ def cuts(shared):
             for one in truth["annotations"]
             if one["image_id"] == entry["id"] and one["num_keypoints"]
         ]
+        excused = [
+            one["bbox"]
+            for one in truth["annotations"]
+            if one["image_id"] == entry["id"] and not one["num_keypoints"]
+        ]
         for person in people:
             for joints in CUTS.values():
                 rows = person["points"][joints]
                 rows = rows[rows[:, 2] > 0, 1]
                 if person["marked"] >= ANNOTATED and len(rows):
-                    made.append(Cut(image, person, people, int(rows.mean())))
+                    made.append(Cut(image, person, people, excused, int(rows.mean())))
     return made
 
 
@@ -88,13 +100,14 @@ def test_most_are_found_and_few_are_invented(cuts, answers):
         nearest(found, cut.person, cut.at) is None
         for cut, (found, _) in zip(cuts, answers, strict=True)
     )
-    # Reached, not wished for: people behind others, and one at the edge on the left too, are lost.
-    assert lost <= 8
+    # Reached, not wished for: somebody before another, of whom one is seen, is lost in three cuts.
+    assert lost <= 4
     invented = [
         one
         for cut, (found, _) in zip(cuts, answers, strict=True)
         for one in found
         if all(min(apart(one, person), apart(one, person, cut.at)) > WRONG for person in cut.people)
+        and not is_excused(one.bbox, cut.excused)
     ]
     # Heads and shoulders with a body too small or turned: all are on somebody.
     assert len(invented) <= 7
