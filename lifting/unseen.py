@@ -30,7 +30,7 @@ def guess_unseen(points: FloatArray, seen: BoolArray) -> tuple[FloatArray, BoolA
     Returns:
         Points (T, 17, 2), and which joints (17,) are guesses: none by less than three others.
     """
-    unseen = ~seen.any(0)
+    unseen: BoolArray = np.asarray(~seen.any(0))
     if not unseen.any() or (~unseen).sum() < _LEAST_KNOWN:
         return points, np.zeros(NUM_JOINTS, np.bool_)
     known = np.flatnonzero(~unseen)

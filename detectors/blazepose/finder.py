@@ -112,7 +112,7 @@ def search_tiles(width: int, height: int, levels: int) -> list[Tile]:
     some reach below the frame, for people whom its lower edge cuts: what is not there is black.
     """
     tiles: list[Tile] = [(0, 0, width, height)]
-    for share in _BELOW_SHARES if levels > 1 else ():
+    for share in _BELOW_SHARES if levels > 2 else ():
         side = max(round(share * height), 1)
         tiles += [(x, 0, min(x + side, width), side) for x in _starts(width, side)]
     for share in _TILE_SHARES[: levels - 1]:
@@ -222,13 +222,21 @@ class BlazePosePersons(PersonFinder):
         doubted = np.flatnonzero(found.doubtful | (found.support < _SURE_SUPPORT) | at_edge)
         if not len(doubted):
             return seen, steady
-        sides = regions.sides[doubted]
-        smaller, once, twice = (look(regions[doubted].enlarged(f)) for f in _LOOK_AGAIN)
-        first = _agree(seen[doubted], once, sides)
-        again = ~first & _agree(once, twice, sides)
-        steady[doubted] = first | again | _agree(seen[doubted], smaller, sides)
+        closer, wider, widest = _LOOK_AGAIN
+        sides, before = regions.sides[doubted], seen[doubted]
+        once = look(regions[doubted].enlarged(wider))
+        stays = _agree(before, once, sides)
+        # Only what may still change the answer is looked at further.
+        rest = np.flatnonzero(~stays & (once.score >= _MIN_PRESENCE))
+        again = look(regions[doubted[rest]].enlarged(widest))
+        rest = rest[_agree(once[rest], again, sides[rest])]
+        stays[rest] = True
         for name in ("points", "visibility", "score"):
-            getattr(seen, name)[doubted[again]] = getattr(once, name)[again]
+            getattr(seen, name)[doubted[rest]] = getattr(once, name)[rest]
+        rest = np.flatnonzero(~stays & (before.score >= _MIN_PRESENCE))
+        again = look(regions[doubted[rest]].enlarged(closer))
+        stays[rest] = _agree(before[rest], again, sides[rest])
+        steady[doubted] = stays
         return seen, steady
 
     def _confirmed(self, frame: ImageArray, regions: Regions) -> BoolArray:

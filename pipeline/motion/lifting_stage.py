@@ -93,7 +93,9 @@ class FrameByFrame:
         from gridpose.lifting.unseen import guess_unseen
 
         inside = ((keypoints >= 0) & (keypoints < self._image_size)).all(-1)
-        return guess_unseen(keypoints[None], (inside | (rated(person) > 0))[None])[0][0]
+        known = np.asarray(inside | (rated(person) > 0))
+        (shown,), _ = guess_unseen(keypoints[None], known[None])
+        return np.asarray(shown)
 
     def _lift(self, keypoints: list[FloatArray]) -> FloatArray:
         if not keypoints:

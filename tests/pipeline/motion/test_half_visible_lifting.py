@@ -46,7 +46,7 @@ def error(poses, truth, cut):
 # Reached, not wished for (1.10): without a guess it was 1.14, 1.97 and 2.30 for exact keypoints.
 @pytest.mark.parametrize(
     ("name", "cut", "exact", "disturbed"),
-    [("knees", KNEES, 1.2, 1.2), ("waist", WAIST, 1.5, 1.35), ("chest", CHEST, 2.0, 1.5)],
+    [("knees", KNEES, 1.16, 1.12), ("waist", WAIST, 1.48, 1.28), ("chest", CHEST, 1.6, 1.4)],
 )
 def test_the_upper_body_without_legs(answers, name, cut, exact, disturbed):
     found, truth = answers
