@@ -170,7 +170,7 @@ def test_more_levels_are_more_tiles_and_small_frames_need_none():
         tiles = [search_tiles(width, height, level) for level in LEVELS]
         return [(len(each), sum(y1 <= height for *_, y1 in each)) for each in tiles]
 
-    assert counts(1920, 1080) == [(1, 1), (10, 4), (25, 14)]
+    assert counts(1920, 1080) == [(1, 1), (7, 4), (25, 14)]
     turned = {(y0, x0, y1, x1) for x0, y0, x1, y1 in search_tiles(1080, 1920, 3) if y1 <= 1920}
     assert turned == {tile for tile in search_tiles(1920, 1080, 3) if tile[3] <= 1080}
     assert all(tile[2:] >= (64, 64) for tile in search_tiles(64, 64, 3))
