@@ -16,7 +16,8 @@ class Detection:
     """One person in one frame.
 
     ``bbox`` (4,) xyxy px; ``keypoints`` (K, 2) px, x right, y down, in the order of the detector's
-    convention; ``confidence`` (K,) in [0, 1]. ``person_id`` is the same wherever the detector takes
+    convention; ``confidence`` (K,) in [0, 1], 0 where a keypoint is not seen, as outside of the
+    picture: its place is a guess. ``person_id`` is the same wherever the detector takes
     people for the same person, and nobody else's in this video; None where it does not follow them.
     """
 

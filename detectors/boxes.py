@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray
+from gridpose.core import AnyArray, BoolArray, DoubleArray, FloatArray, ImageArray
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class FullFrame(PersonFinder):
         """See :class:`PersonFinder`."""
         corners = [[[0, 0, frame.shape[1], frame.shape[0]]] for frame in frames]
         return [PersonBoxes(np.array(box, np.float32), np.ones(1, np.float32)) for box in corners]
+
+
+def inside(points: AnyArray, image_size: AnyArray) -> BoolArray:
+    """Which points (..., 2) px lie in pictures of (..., 2) px, width and height."""
+    return np.asarray(((points >= 0) & (points < image_size)).all(-1))
 
 
 def overlaps(first: AnyArray, second: AnyArray) -> tuple[DoubleArray, DoubleArray]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from gridpose.core import JOINT_NAMES, DoubleArray, FloatArray, InputError
+
+_LEAST_WEIGHT: Final = 0.1
+"""Of a keypoint on whose confidence a joint's depends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,8 @@ class Convention:
 
         Returns:
             ``(..., 17, 2)`` and ``(..., 17)``. A joint made of several keypoints is as certain as
-            the least certain of them.
+            the least certain of them, and not seen (0) if one of them is not; those that weigh less
+            than a tenth do not count: shoulders are seen without hips.
 
         Raises:
             ValueError: K is not this convention's.
@@ -45,7 +50,7 @@ class Convention:
             raise ValueError(
                 f"{self.name} has {count} keypoints, got {keypoints.shape} and {confidence.shape}"
             )
-        used = self.matrix != 0
+        used = np.abs(self.matrix) >= _LEAST_WEIGHT
         joint_confidence = np.where(used, confidence[..., None, :], np.inf).min(-1)
         return (
             np.asarray(self.matrix @ keypoints, np.float32),

@@ -224,8 +224,10 @@ class Following:
         for index, person in enumerate(self._people):
             for place, time in enumerate(times):
                 person.see(keypoints[index, place], scores[index, place], hints[index, place], time)
-        certain = scores.mean(-1) >= self._min_score
-        alone = self._alone(keypoints[:, -1], scores[:, -1].mean(-1))
+        # Who is cut by the edge of the picture is as certain as what of them is in it.
+        known = scores.sum(-1) / np.maximum((scores > 0).sum(-1), _MIN_CONFIDENT)
+        certain = known >= self._min_score
+        alone = self._alone(keypoints[:, -1], scores[:, -1])
         searched = np.array([person.confirmed >= times[0] for person in self._people], np.bool_)
         there = (scores > 0).any(-1) & (certain | searched[:, None])
         people, self._people = self._people, []
@@ -238,13 +240,20 @@ class Following:
         return np.asarray(there & alone[:, None])
 
     def _alone(self, keypoints: FloatArray, scores: FloatArray) -> BoolArray:
-        """(P,): False for the less certain one of two with the same (P, K, 2) keypoints."""
+        """(P,): False for the less certain one of two with the same (P, K, 2) keypoints.
+
+        Those that are not in the picture, with a score of 0, do not count.
+        """
         sizes = [float((person.box[2:] - person.box[:2]).max()) for person in self._people]
         alone = np.ones(len(keypoints), np.bool_)
-        order = np.argsort(-scores, kind="stable").tolist()
+        order = np.argsort(-scores.mean(-1), kind="stable").tolist()
         for place, index in enumerate(order):
             for better in order[:place]:
-                apart = np.median(np.linalg.norm(keypoints[index] - keypoints[better], axis=-1))
+                both = (scores[index] > 0) & (scores[better] > 0)
+                if not both.any():
+                    continue
+                distances = np.linalg.norm(keypoints[index] - keypoints[better], axis=-1)
+                apart = np.median(distances[both])
                 if alone[better] and apart < _SAME_PERSON * sizes[better]:
                     alone[index] = False
         return alone

@@ -23,6 +23,7 @@ from gridpose.lifting.model.layers import PaddingModes
 from gridpose.lifting.model.network import Kind, NetworkConfig
 from gridpose.lifting.normalise import Scheme, normalise
 from gridpose.lifting.sequences import lift_keypoints, seen_joints
+from gridpose.lifting.unseen import guess_unseen
 from gridpose.lifting.weights.checkpoint import Checkpoint, is_safetensors, read_checkpoint
 from gridpose.lifting.weights.published import read_published
 from gridpose.lifting.weights.shipped import SHIPPED, shipped_sha256, shipped_weights
@@ -152,7 +153,8 @@ class Lifter:
         """Lift one person's keypoints over time.
 
         A lifter that sees time uses about a second before and after each frame, and lifts joints
-        that are not seen, too; others lift the frames in which all joints are seen one by one.
+        that are not seen, too; others lift frame by frame, with guesses of joints that are not
+        seen (:mod:`gridpose.lifting.unseen`).
 
         Args:
             keypoints_px: (T, 17, 2) pixels, as in :meth:`lift`; joints that are not finite are
@@ -171,7 +173,12 @@ class Lifter:
         """
         if not self.sees_time:
             keypoints, rated = seen_joints(keypoints_px, confidence)
-            keypoints[rated == 0] = np.nan
+            for frame in np.flatnonzero((rated > 0).any(1)):
+                shown, guessed = guess_unseen(keypoints[frame, None], rated[frame, None] > 0)
+                keypoints[frame] = np.where(
+                    ((rated[frame] > 0) | guessed)[:, None], shown[0], np.nan
+                )
+            keypoints[~(rated > 0).any(1)] = np.nan
             return self.lift(keypoints, image_size, fov_degrees)
         fov = self.horizontal_fov(image_size, fov_degrees)
         return lift_keypoints(self.lift_windows, keypoints_px, image_size, confidence, fps, fov)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 
 from gridpose.core import NUM_JOINTS, AnyArray, DoubleArray, FloatArray, InputError, UsageError
+from gridpose.lifting.unseen import GUESSED_CONFIDENCE, guess_unseen
 
 WINDOW_FPS = 30.0
 """Frame rate that the network knows."""
@@ -79,6 +80,14 @@ def seen_joints(
         np.where(seen[..., None], given, np.float32(0)),
         np.where(seen, np.clip(rated, 0, 1), np.float32(0)),
     )
+
+
+def with_guesses(flat: FloatArray, confidence: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Joints (T, 17, 2) and confidence (T, 17) with guesses at joints that no frame shows."""
+    seen = confidence > 0
+    points, guessed = guess_unseen(flat, seen)
+    is_guess = guessed & seen.any(1, keepdims=True)
+    return points, np.where(is_guess, np.float32(GUESSED_CONFIDENCE), confidence)
 
 
 class SequenceStream:
@@ -151,7 +160,7 @@ class SequenceStream:
                 some = alike[first : first + _WINDOWS_AT_ONCE]
                 lacking = _lacking(len(some[0][1]))
                 still = lacking // 2, lacking - lacking // 2
-                seen = [self._at(np.pad(times, still, mode="edge")) for _, times in some]
+                seen = [with_guesses(*self._at(np.pad(times, still, "edge"))) for _, times in some]
                 flat, rated = zip(*seen, strict=True)
                 answers = self._lift(np.stack(flat), np.stack(rated))
                 for (span, times), poses in zip(some, answers, strict=True):

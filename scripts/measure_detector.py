@@ -22,6 +22,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 import typer
+from scipy.optimize import linear_sum_assignment
 
 from gridpose.core import MIRRORED, DoubleArray, FloatArray, ImageArray, InputError
 from gridpose.detectors import COCO_17, Detector, load_detector
@@ -195,16 +196,48 @@ def sights(picture: Picture) -> Iterator[tuple[ImageArray, DoubleArray]]:
         yield np.ascontiguousarray(shown[:, ::-1]), mirrored
 
 
+def owned(found: list[FloatArray], keypoints: DoubleArray, areas: DoubleArray) -> dict[int, int]:
+    """Whom (index of keypoints (N, 17, 3)) each found person (17, 2) is, by the best OKS of all."""
+    values = np.array(
+        [[oks(one, *each) for each in zip(keypoints, areas, strict=True)] for one in found]
+    )
+    pairs = zip(
+        *linear_sum_assignment(values.reshape(len(found), len(keypoints)), maximize=True),
+        strict=True,
+    )
+    return {int(own): int(row) for row, own in pairs if values[row, own] >= LEAST_OKS}
+
+
+def strayed(found: list[FloatArray], keypoints: DoubleArray, areas: DoubleArray) -> tuple[int, int]:
+    """How many marked keypoints of those found lie nearer to another's same one, and of how many.
+
+    Either side of the other's counts, and only others for whom it is marked.
+    """
+    astray = count = 0
+    for own, row in owned(found, keypoints, areas).items():
+        others = np.delete(keypoints, own, axis=0)
+        others = np.concatenate((others, others[:, MIRRORED_COCO]))
+        marks = np.where(others[..., 2:] > 0, others[..., :2], np.inf)
+        to_others = np.linalg.norm(found[row] - marks, axis=-1).min(0, initial=np.inf)
+        to_own = np.linalg.norm(found[row] - keypoints[own, :, :2], axis=-1)
+        seen = keypoints[own, :, 2] > 0
+        astray += int((to_others < to_own)[seen].sum())
+        count += int(seen.sum())
+    return astray, count
+
+
 def measure_pictures(detector: Detector, pictures: list[Picture]) -> str:
     columns = [detector.convention.keypoints.index(name) for name in COCO_17.keypoints]
     scores: list[float] = []
-    hits = marks = 0
+    hits = marks = astray = own = 0
     for picture in pictures:
         assert picture.areas is not None
         sides = (picture.people[:, 2:] - picture.people[:, :2]).max(1)
         for image, keypoints in sights(picture):
             detector.forget()
             found = [one.keypoints[columns] for one in detector.detect([image], [0.0])[0]]
+            lost, of = strayed(found, keypoints, picture.areas)
+            astray, own = astray + lost, own + of
             for marked, area, side in zip(keypoints, picture.areas, sides, strict=True):
                 values = [oks(one, marked, area) for one in found]
                 scores.append(max(values, default=0.0))
@@ -216,7 +249,8 @@ def measure_pictures(detector: Detector, pictures: list[Picture]) -> str:
                     hits += int((apart < PCK_SHARE * side).sum())
     return (
         f"pictures: OKS {np.mean(scores):.3f} over {len(scores)} people, "
-        f"{np.sum(np.array(scores) >= LEAST_OKS)} found, PCK {hits / marks:.3f}"
+        f"{np.sum(np.array(scores) >= LEAST_OKS)} found, PCK {hits / marks:.3f}, "
+        f"{astray / own:.1%} of the keypoints of those found nearer to somebody else's"
     )
 
 

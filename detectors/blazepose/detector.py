@@ -65,14 +65,16 @@ class BlazePoseNetwork:
         boxes: FloatArray,
         hints: FloatArray,
     ) -> Seen:
-        """See the protocol. Scores are visibilities, and 0 where nobody was seen."""
+        """See the protocol. Scores are visibilities, 0 outside the picture or where nobody was."""
         points = np.zeros((len(boxes), KEYPOINTS + 2, 2), np.float32)
         scores = np.zeros((len(boxes), KEYPOINTS), np.float32)
 
         def see(which: NDArray[np.int64], regions: Regions) -> None:
             """Look into regions of the boxes ``which`` and note who is there."""
             seen = self._network.see(frames, [frame_of_box[index] for index in which], regions)
-            real = (seen.score >= _MIN_PRESENCE) & _contained(boxes[which], seen)
+            sizes = [frames[frame_of_box[index]].shape[1::-1] for index in which]
+            contained = _contained(boxes[which], seen, np.array(sizes, np.float32).reshape(-1, 2))
+            real = (seen.score >= _MIN_PRESENCE) & contained
             points[which[real]] = seen.points[real]
             scores[which[real]] = seen.visibility[real, :KEYPOINTS]
 
@@ -104,9 +106,9 @@ class BlazePoseNetwork:
         return people.regions[np.array([0])] if len(people.scores) else None
 
 
-def _contained(boxes: FloatArray, seen: Landmarks) -> BoolArray:
-    """(N,): whether the person seen is the one whose box it is."""
-    points = seen.points[:, :KEYPOINTS]
+def _contained(boxes: FloatArray, seen: Landmarks, image_sizes: FloatArray) -> BoolArray:
+    """(N,): whether the person seen is the one whose box it is, in pictures of (N, 2) px."""
+    points = seen.points[:, :KEYPOINTS].clip(0, image_sizes[:, None])
     extents = np.concatenate((points.min(1), points.max(1)), -1)
     return np.asarray(overlaps(boxes, extents)[1].diagonal() >= _MIN_CONTAINED)
 

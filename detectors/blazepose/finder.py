@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray, UsageError
-from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork
+from gridpose.detectors.blazepose.landmarks import KEYPOINTS, LandmarkNetwork, Landmarks
 from gridpose.detectors.blazepose.person_detector import (
     FoundPeople,
     PersonDetector,
@@ -28,7 +29,6 @@ from gridpose.detectors.blazepose.weights import LANDMARKS, best_size, network_f
 from gridpose.detectors.boxes import (
     PersonBoxes,
     PersonFinder,
-    non_maximum_suppression,
     overlaps,
     person_boxes,
 )
@@ -39,6 +39,8 @@ LEVELS: Final = (1, 2, 3)
 # Sides of the square tiles of levels 2 and 3 as shares of the frame's shorter side, and how much
 # neighbouring tiles overlap at least.
 _TILE_SHARES: Final = (1.0, 2 / 3)
+_BELOW_SHARES: Final = (1.5, 2.0)
+"""Sides of square tiles from the top to below the frame, as shares of its height."""
 _TILE_OVERLAP: Final = 0.5
 _SMALLEST_TILE: Final = 96
 
@@ -48,8 +50,24 @@ _MOST_CANDIDATES: Final = 24
 _MIN_PRESENCE: Final = 0.5
 _MIN_SCORE: Final = 0.35
 _MIN_DOUBTFUL: Final = 0.5
+_CERTAIN, _CERTAIN_PRESENCE = 0.7, 0.95
+"""Scores from which on one need not look from close by."""
+_LYING, _MIN_SUPPORT = 0.3, 1.0
+"""Cosine of an angle, and support that people need who are turned by more."""
 _SAME_IOU: Final = 0.5
 _CONTAINED: Final = 0.75
+_SURE_SUPPORT: Final = 1.5
+_AT_EDGE: Final = 0.1
+_LOOK_AGAIN: Final = (0.8, 1.3, 1.6)
+_STAYS: Final = 0.03
+"""How far, as a share of the region's side, head and shoulders of real people move in the median
+when one looks into a region 1.3 times as large."""
+_SAME_SHOULDERS: Final = 0.06
+_SAME_BODY: Final = 0.06
+"""Shares of the region's side."""
+_ACROSS: Final = 0.5
+"""Cosine of the angle from which on somebody lies across another."""
+_WEAKER: Final = 1 / 8
 _SECOND_LOOK_SIDE: Final = 1.12
 """Of the region's, which is larger than the body."""
 
@@ -65,6 +83,9 @@ def _indices(*names: str) -> list[int]:
 
 _EARS: Final = _indices("left_ear", "right_ear")
 _EYES: Final = _indices("left_eye", "right_eye")
+_SHOULDERS: Final = _indices("left_shoulder", "right_shoulder")
+_UPPER: Final = max(_SHOULDERS) + 1
+"""Keypoints before this one are those of head and shoulders."""
 _MOUTH: Final = _indices("mouth_left", "mouth_right")
 
 
@@ -87,16 +108,21 @@ def _starts(length: int, side: int) -> list[int]:
 def search_tiles(width: int, height: int, levels: int) -> list[Tile]:
     """Where to look in a frame: all of it, then the square tiles of the levels above 1.
 
-    Tiles of a level cover the frame; levels whose tiles would be tiny are left out.
+    Tiles of a level cover the frame; levels whose tiles would be tiny are left out. Above level 1
+    some reach below the frame, for people whom its lower edge cuts: what is not there is black.
     """
     tiles: list[Tile] = [(0, 0, width, height)]
+    for share in _BELOW_SHARES if levels > 2 else ():
+        side = max(round(share * height), 1)
+        tiles += [(x, 0, min(x + side, width), side) for x in _starts(width, side)]
     for share in _TILE_SHARES[: levels - 1]:
         side = round(share * min(width, height))
         if side < min(_SMALLEST_TILE, width, height) or side < 1:
             continue
+        below = height - (side + 1) // 2
         tiles += [
-            (x, y, min(x + side, width), min(y + side, height))
-            for y in _starts(height, side)
+            (x, y, min(x + side, width), y + side)
+            for y in (*_starts(height, side), below)
             for x in _starts(width, side)
         ]
     return list(dict.fromkeys(tiles))
@@ -140,38 +166,91 @@ class BlazePosePersons(PersonFinder):
     def _find_one(self, frame: ImageArray) -> PersonBoxes:
         height, width = frame.shape[:2]
         tiles = search_tiles(width, height, self._levels)
-        found = candidates(self._detector.find(frame, tiles))
+        seen_in = self._detector.find(frame, tiles)
+        found = candidates(
+            [
+                people if tile[3] <= height else people[people.regions.reach_below(height)]
+                for tile, people in zip(tiles, seen_in, strict=True)
+            ]
+        )
+        seen, steady = self._looked_at(frame, found)
+        scores = seen.mean_visibility
+        certain = (scores >= _CERTAIN) & (seen.score >= _CERTAIN_PRESENCE)
+        real = steady & (seen.score >= _MIN_PRESENCE)
+        real &= scores >= np.where(found.doubtful, _MIN_DOUBTFUL, _MIN_SCORE)
+        # Gloves and boots look like somebody upside down; of a real one several tiles tell.
+        real &= (np.cos(found.regions.angles) > _LYING) | (found.support >= _MIN_SUPPORT)
         if len(tiles) > 1:
-            found = found[~found.doubtful | self._confirmed(frame, found)]
-        seen = self._network.see([frame], [0] * len(found.regions), found.regions)
-        scores = seen.visibility[:, :KEYPOINTS].mean(-1)
-        needed = np.where(found.doubtful, _MIN_DOUBTFUL, _MIN_SCORE)
-        real = (seen.score >= _MIN_PRESENCE) & (scores >= needed)
+            asked = real & found.doubtful & ~certain
+            real[asked] = self._confirmed(frame, found.regions[asked])
+        seen, scores, support = seen[real], scores[real], found.support[real]
         limits = np.array([width, height, width, height], np.float32)
-        bodies = [body_box(points[:KEYPOINTS]).clip(0, limits) for points in seen.points[real]]
+        bodies = [body_box(points[:KEYPOINTS]).clip(0, limits) for points in seen.points]
         boxes = np.array(bodies, np.float32).reshape(-1, 4)
         # By support rather than score: of a person and a part of them most tiles show the person.
-        best = non_maximum_suppression(boxes, found.support[real], _SAME_IOU)
+        regions = found.regions[real]
+        best = _distinct(seen.points, support, regions.sides)
+        best = best[~_parts(boxes[best], regions.angles[best], support[best])]
         return person_boxes(
             boxes[best],
-            scores[real][best],
+            scores[best],
             (width, height),
             self._max_persons,
-            seen.points[real][best][:, KEYPOINTS:],
+            seen.points[best][:, KEYPOINTS:],
         )
 
-    def _confirmed(self, frame: ImageArray, found: Candidates) -> BoolArray:
-        """(C,): which doubtful candidates one sees from close by as well."""
-        confirmed = np.zeros(len(found.doubtful), np.bool_)
+    def _looked_at(self, frame: ImageArray, found: Candidates) -> tuple[Landmarks, BoolArray]:
+        """What the network sees of the candidates (C), and whether it stays when one looks again.
+
+        Who is cut by the edge of the picture is easily taken for somebody smaller who stands in
+        it, with legs where there is room; and what is seen where nobody is depends on the crop.
+        """
+
+        def look(regions: Regions) -> Landmarks:
+            return self._network.see([frame], [0] * len(regions), regions)
+
+        regions = found.regions
+        seen = look(regions)
+        steady = np.ones(len(regions), np.bool_)
+        height, width = frame.shape[:2]
+        low, high = (
+            of(seen.points[:, :KEYPOINTS], axis=1) / regions.sides[:, None]
+            for of in (np.min, np.max)
+        )
+        edge = np.array((width, height)) / regions.sides[:, None]
+        at_edge = (np.abs(np.concatenate((low, high - edge), 1)) < _AT_EDGE).any(1)
+        doubted = np.flatnonzero(found.doubtful | (found.support < _SURE_SUPPORT) | at_edge)
+        if not len(doubted):
+            return seen, steady
+        closer, wider, widest = _LOOK_AGAIN
+        sides, before = regions.sides[doubted], seen[doubted]
+        once = look(regions[doubted].enlarged(wider))
+        stays = _agree(before, once, sides)
+        # Only what may still change the answer is looked at further.
+        rest = np.flatnonzero(~stays & (once.score >= _MIN_PRESENCE))
+        again = look(regions[doubted[rest]].enlarged(widest))
+        rest = rest[_agree(once[rest], again, sides[rest])]
+        stays[rest] = True
+        for name in ("points", "visibility", "score"):
+            getattr(seen, name)[doubted[rest]] = getattr(once, name)[rest]
+        rest = np.flatnonzero(~stays & (before.score >= _MIN_PRESENCE))
+        again = look(regions[doubted[rest]].enlarged(closer))
+        stays[rest] = _agree(before[rest], again, sides[rest])
+        steady[doubted] = stays
+        return seen, steady
+
+    def _confirmed(self, frame: ImageArray, regions: Regions) -> BoolArray:
+        """(C,): in which regions one sees somebody from close by as well."""
+        confirmed = np.zeros(len(regions), np.bool_)
         tiles: dict[int, Tile] = {}
-        for index in np.flatnonzero(found.doubtful).tolist():
-            half = _SECOND_LOOK_SIDE / 2 * found.regions.sides[index]
-            tile = square_tile(found.regions.centers[index], half, frame)
+        for index in range(len(regions)):
+            half = _SECOND_LOOK_SIDE / 2 * regions.sides[index]
+            tile = square_tile(regions.centers[index], half, frame)
             if tile is not None:
                 tiles[index] = tile
         seen = self._detector.find(frame, list(tiles.values()))
         for index, people in zip(tiles, seen, strict=True):
-            confirmed[index] = _alike(found.regions[np.array([index])], people.regions).any()
+            confirmed[index] = _alike(regions[np.array([index])], people.regions).any()
         return confirmed
 
 
@@ -209,8 +288,43 @@ def candidates(found: Sequence[FoundPeople]) -> Candidates:
     squares = np.concatenate(corners, -1, dtype=np.float32)
     # One may be a part of the other, or made of several people.
     nested = np.tril(overlaps(squares, squares)[1] >= _CONTAINED, k=-1).any(1)
-    likely = Candidates(regions[order], support[order], alone | nested)
-    return likely[~(alone & nested)]
+    return Candidates(regions[order], support[order], alone | nested)
+
+
+def _agree(one: Landmarks, other: Landmarks, sides: DoubleArray) -> BoolArray:
+    """(N,): whether both saw somebody, at the same place for regions of ``sides`` (N,) px."""
+    apart = np.linalg.norm(one.points[:, :_UPPER] - other.points[:, :_UPPER], axis=-1)
+    same = np.median(apart, axis=1) < _STAYS * sides
+    return np.asarray(same & (np.minimum(one.score, other.score) >= _MIN_PRESENCE))
+
+
+def _distinct(points: FloatArray, support: DoubleArray, sides: DoubleArray) -> NDArray[np.int64]:
+    """Indices of different people, who has most support first, of points (N, 35, 2).
+
+    Two are one person if shoulders or most keypoints are at the same places.
+    """
+    kept: list[int] = []
+    for index in np.argsort(-support, kind="stable").tolist():
+        apart = np.linalg.norm(points[index] - points[kept], axis=-1)
+        near = np.minimum(sides[index], sides[kept])
+        same = apart[:, _SHOULDERS].max(-1) < _SAME_SHOULDERS * near
+        same |= np.median(apart[:, :KEYPOINTS], axis=-1) < _SAME_BODY * near
+        if not same.any():
+            kept.append(index)
+    return np.array(kept, np.int64)
+
+
+def _parts(boxes: FloatArray, angles: DoubleArray, support: DoubleArray) -> BoolArray:
+    """(N,): who is a part of somebody larger: arms that lie across a body look like one.
+
+    They lie inside of them, across or with much less support.
+    """
+    inside = overlaps(boxes, boxes)[1] >= _CONTAINED
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    larger = areas >= 2 * areas[:, None]
+    across = np.cos(angles[:, None] - angles) < _ACROSS
+    weaker = support[:, None] < _WEAKER * support
+    return np.asarray((inside & larger & (across | weaker)).any(1))
 
 
 def _alike(one: Regions, other: Regions) -> BoolArray:

@@ -15,8 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from gridpose.core import FloatArray, ImageArray
+from gridpose.core import AnyArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
+from gridpose.detectors.boxes import inside
 from gridpose.openvino_engine import Engine, EnginePrecision, Pixels
 
 CROP: Final = 256
@@ -25,6 +26,8 @@ _USED: Final = KEYPOINTS + 2
 _POINTS, _VALUES = 39, 5
 _OUTPUTS: Final = ("Identity", "Identity_1", "Identity_3")  # points, presence, heatmaps
 _PIXELS: Final = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), channels_first=False)
+_MIN_PRESENCE: Final = 0.0
+"""Before the sigmoid: what is less likely than not to be in the picture is not."""
 _KERNEL: Final = 7
 """Of ``RefineLandmarksFromHeatmapCalculator``."""
 _MIN_HEAT: Final = 0.5
@@ -36,13 +39,22 @@ class Landmarks:
     """N people.
 
     ``points`` (N, 35, 2) px in the frame, the last two auxiliary: they tell the person's region in
-    the next frame; ``visibility`` (N, 35) in [0, 1]: whether a point is seen rather than guessed;
-    ``score`` (N,) in [0, 1]: whether there is a person.
+    the next frame; ``visibility`` (N, 35) in [0, 1]: whether a point is seen rather than guessed,
+    0 where it is not in the picture; ``score`` (N,) in [0, 1]: whether there is a person.
     """
 
     points: FloatArray
     visibility: FloatArray
     score: FloatArray
+
+    def __getitem__(self, index: AnyArray) -> Landmarks:
+        return Landmarks(self.points[index], self.visibility[index], self.score[index])
+
+    @property
+    def mean_visibility(self) -> FloatArray:
+        """(N,) of the keypoints that are in the picture; 0 where none is."""
+        seen = self.visibility[:, :KEYPOINTS]
+        return np.asarray(seen.sum(-1) / np.maximum((seen > 0).sum(-1), 1), np.float32)
 
 
 class LandmarkNetwork:
@@ -73,8 +85,11 @@ class LandmarkNetwork:
         raw, score, heat = self._engine(crops)
         values = raw.reshape(-1, _POINTS, _VALUES)
         places = refined((values[..., :2] / CROP).astype(np.float32), heat)
-        visibility = _sigmoid(values[:, :_USED, 3])
-        return Landmarks(regions.to_frame(places[:, :_USED]), visibility, score.reshape(-1))
+        points = regions.to_frame(places[:, :_USED])
+        sizes = [frames[index].shape[1::-1] for index in frame_of_region]
+        there = (values[:, :_USED, 4] >= _MIN_PRESENCE) & inside(points, np.array(sizes)[:, None])
+        visibility = np.where(there, _sigmoid(values[:, :_USED, 3]), np.float32(0))
+        return Landmarks(points, visibility, score.reshape(-1))
 
 
 def refined(places: FloatArray, heat: FloatArray) -> FloatArray:

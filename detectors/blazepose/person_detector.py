@@ -15,7 +15,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from gridpose.core import AnyArray, DoubleArray, FloatArray, ImageArray
+from gridpose.core import AnyArray, BoolArray, DoubleArray, FloatArray, ImageArray
 from gridpose.detectors.blazepose.regions import Regions
 from gridpose.detectors.blazepose.weights import PERSON_DETECTOR, network_file
 from gridpose.detectors.boxes import overlaps
@@ -32,7 +32,7 @@ _SUPPRESSED_IOU: Final = 0.3
 _PIXELS: Final = Pixels((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), channels_first=False)
 
 Tile = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in px of the frame, the last two exclusive."""
+"""x0, y0, x1, y1 in px of the frame, the last two exclusive; what is outside of it is black."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,18 @@ class FoundPeople:
     regions: Regions
     scores: FloatArray
 
+    def __getitem__(self, index: BoolArray) -> FoundPeople:
+        return FoundPeople(self.regions[index], self.scores[index])
+
 
 def square_tile(center: AnyArray, half: float, frame: ImageArray) -> Tile | None:
-    """A square of twice ``half`` px around (x, y), as far as it lies in the frame; else None."""
+    """A square of twice ``half`` px around (x, y), if some of it lies in the frame."""
     height, width = frame.shape[:2]
     x, y = center.tolist()
-    x0, y0 = max(int(x - half), 0), max(int(y - half), 0)
-    x1, y1 = min(int(x + half) + 1, width), min(int(y + half) + 1, height)
-    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+    x0, y0, x1, y1 = int(x - half), int(y - half), int(x + half) + 1, int(y + half) + 1
+    return (
+        (x0, y0, x1, y1) if min(x1, width) > max(x0, 0) and min(y1, height) > max(y0, 0) else None
+    )
 
 
 def anchors() -> DoubleArray:
@@ -128,10 +132,18 @@ def load_person_detector() -> PersonDetector:
 def _letterbox(frame: ImageArray, tile: Tile, out: ImageArray) -> None:
     """Fit a tile into the middle of the (S, S, 3) square ``out``, as large as it goes."""
     x0, y0, x1, y1 = tile
+    left, top = max(x0, 0), max(y0, 0)
     scale = out.shape[0] / max(x1 - x0, y1 - y0)
     bars = (out.shape[0] - scale * np.array((x1 - x0, y1 - y0))) / 2
+    bars += scale * np.array((left - x0, top - y0))
     matrix = np.array(((scale, 0, bars[0]), (0, scale, bars[1])))
-    cv2.warpAffine(frame[y0:y1, x0:x1], matrix, out.shape[1::-1], dst=out, flags=cv2.INTER_LINEAR)
+    cv2.warpAffine(
+        frame[top : max(y1, 0), left : max(x1, 0)],
+        matrix,
+        out.shape[1::-1],
+        dst=out,
+        flags=cv2.INTER_LINEAR,
+    )
 
 
 def _merged(

@@ -16,10 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gridpose.core import DoubleArray, FloatArray, ImageArray
+from gridpose.core import BoolArray, DoubleArray, FloatArray, ImageArray
 
 ENLARGED: Final = 1.25
 """``scale_x`` and ``scale_y`` of ``pose_detection_to_roi`` and ``pose_landmarks_to_roi``."""
+
+
+_REACH: Final = 0.6
+"""From the middle of a body downwards, as a share of the side; 0.4 if the region is right."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ class Regions:
             np.concatenate([part.sides for part in parts]),
             np.concatenate([part.angles for part in parts]),
         )
+
+    def reach_below(self, y: float) -> BoolArray:
+        """(N,): whose body may reach below this y; of who is cut, regions tell too little."""
+        return np.asarray(self.centers[:, 1] + _REACH * self.sides > y)
+
+    def enlarged(self, factor: float) -> Regions:
+        """So many times as large, downwards from where the person's head should be."""
+        down = np.stack((-np.sin(self.angles), np.cos(self.angles)), -1)
+        shift = (factor - 1) * self.sides / (2 * ENLARGED)
+        return Regions(self.centers + shift[:, None] * down, factor * self.sides, self.angles)
 
     def matrices(self, crop: int) -> DoubleArray:
         """(N, 2, 3) affine maps from px in crops of ``crop`` px to px in the frame."""

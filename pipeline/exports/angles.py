@@ -109,13 +109,23 @@ _REPAIRS: Final = {"interpolated": Repair.FILLED, "exchanged": Repair.EXCHANGED}
 def repaired_angles(repaired: NDArray[np.uint8], how: Repair) -> BoolArray:
     """(..., 10) bool: which angles come from positions repaired so, of flags (..., 17)."""
     filled = (repaired & how) != 0
-    return np.stack(
-        [
-            filled[..., [JOINT_NAMES.index(name) for name in angle.joints]].any(-1)
-            for angle in ANGLES
-        ],
-        -1,
-    )
+    return np.stack([filled[..., _joints(angle)].any(-1) for angle in ANGLES], -1)
+
+
+def _joints(angle: Angle) -> list[int]:
+    return [JOINT_NAMES.index(name) for name in angle.joints]
+
+
+def seen_angles(poses_world: FloatArray, confidence: FloatArray) -> DoubleArray:
+    """:func:`joint_angles`, NaN where they come from a joint that is not seen.
+
+    Args:
+        poses_world: (..., 17, 3).
+        confidence: (..., 17), 0 where unseen; people without any are taken as seen.
+    """
+    unseen = ~(confidence > 0) & (confidence > 0).any(-1, keepdims=True)
+    blank = np.stack([unseen[..., _joints(angle)].any(-1) for angle in ANGLES], -1)
+    return np.where(blank, np.nan, joint_angles(poses_world))
 
 
 def write_angles(
@@ -158,7 +168,7 @@ def csv_text(tracks: PoseTracks) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("frame", "time_s", "track_id", *(f"{a.name}_deg" for a in ANGLES), *_REPAIRS))
-    angles = joint_angles(tracks.poses_world)
+    angles = seen_angles(tracks.poses_world, tracks.confidence)
     repairs = [repaired_angles(tracks.repaired, how) for how in _REPAIRS.values()]
     for frame, moment in enumerate(tracks.frame_time):
         for person in np.flatnonzero(tracks.present[:, frame]):
@@ -181,7 +191,7 @@ def _write_figure(tracks: PoseTracks, file: Path) -> None:
     from gridpose.visualize.angle_plots import angle_curves
     from gridpose.visualize.plots import save
 
-    angles = joint_angles(tracks.poses_world[0])
+    angles = seen_angles(tracks.poses_world[0], tracks.confidence[0])
     filled = repaired_angles(tracks.repaired[0], Repair.FILLED)
     source = str(tracks.meta.get("source") or "")
     figure = angle_curves(

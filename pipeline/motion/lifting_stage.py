@@ -73,12 +73,29 @@ class FrameByFrame:
         """People of every frame that has come in."""
         frames, self._frames = self._frames, []
         seen = [person for people in frames for person in people.values()]
-        smoothed = [person.smoothed for person in seen if person.smoothed is not None]
-        poses = self._lift([person.keypoints for person in seen] + smoothed)
+        keypoints = [self._with_guesses(person.keypoints, person) for person in seen]
+        smoothed = [
+            self._with_guesses(person.smoothed, person)
+            for person in seen
+            if person.smoothed is not None
+        ]
+        poses = self._lift(keypoints + smoothed)
         steady = poses[len(seen) :] if smoothed else poses
         lifted = map(Lifted, seen, poses, steady)
         for people in frames:
             yield dict(zip(people, lifted, strict=False))
+
+    def _with_guesses(self, keypoints: FloatArray, person: Observation) -> FloatArray:
+        """(17, 2) px with guesses where joints are outside of the picture or nowhere.
+
+        What detectors say of hidden joints inside of it is better.
+        """
+        from gridpose.lifting.unseen import guess_unseen
+
+        inside = ((keypoints >= 0) & (keypoints < self._image_size)).all(-1)
+        known = np.asarray(inside | (rated(person) > 0))
+        (shown,), _ = guess_unseen(keypoints[None], known[None])
+        return np.asarray(shown)
 
     def _lift(self, keypoints: list[FloatArray]) -> FloatArray:
         if not keypoints:

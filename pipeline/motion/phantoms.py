@@ -123,13 +123,14 @@ def plausible(person: Sequence[Lifted | None], fps: float) -> bool:
     Of a body something of head and trunk is in the picture, and it does not jump about: what
     networks see in foliage is another body in every frame.
     """
-    seen = [lifted.observation for lifted in person if lifted and lifted.observation.seen]
+    frames = [one.observation if one and one.observation.seen else None for one in person]
+    seen = [one for one in frames if one is not None]
     if not seen:
         return True
     torso = np.median([one.confidence[_TORSO] for one in seen], axis=1)
     if np.median(torso) < _LEAST_TORSO:
         return False
-    keypoints = stacked([lifted.observation.keypoints if lifted else None for lifted in person])
+    keypoints = stacked([None if one is None else one.keypoints for one in frames])
     jerks = np.linalg.norm(np.diff(keypoints, 2, axis=0), axis=-1)
     jerks = jerks[np.isfinite(jerks).all(-1)]
     most = _MOST_JERKY * max(1.0, 30 / fps) ** 2 * _size(person)

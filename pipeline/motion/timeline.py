@@ -23,6 +23,7 @@ from gridpose.pipeline.motion.phantoms import Phantoms
 from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.repair import filled, outliers
 from gridpose.pipeline.motion.smoothing import smooth
+from gridpose.pipeline.motion.unseen_legs import feet_seen, with_still_legs
 from gridpose.pipeline.motion.window import Window, stacked
 from gridpose.pipeline.motion.world import (
     CAMERA_TO_WORLD,
@@ -132,7 +133,8 @@ class Timeline:
     def add(self, people: Mapping[int, Lifted]) -> None:
         """Take in the next frame: people by track id."""
         for track_id, person in people.items():
-            self.gravity.add(track_id, person.steady)
+            if feet_seen(person.observation.confidence):
+                self.gravity.add(track_id, person.steady)
         self._window.add(people)
 
     def finished(self, at_end: bool = False) -> Iterator[list[Person]]:
@@ -189,8 +191,10 @@ class Timeline:
         for track_id, person in people.items():
             camera = self._steadied(person, self._known[track_id])[there[track_id]]
             poses[track_id] = np.asarray(camera @ to_world.T, np.float32)
-            if self._gravity_mode == "auto":
+            confidence = np.stack([each.observation.confidence for each in person if each])
+            if self._gravity_mode == "auto" and feet_seen(confidence).mean() > 0.5:
                 poses[track_id] = balanced(poses[track_id], self._fps)
+            poses[track_id] = with_still_legs(poses[track_id], confidence, self._fps)
             keypoints[track_id] = np.stack([each.observation.keypoints for each in person if each])
         if self._places is not None and self._travels:
             placed = self._places.placed_together(poses, keypoints, there, to_world, CHUNK)

@@ -165,3 +165,15 @@ def test_refusals(tmp_path):
         write_angles(tracks, tmp_path / "a.csv")
     with pytest.raises(InputError, match="nobody"):
         write_angles(tracks_of(MOCAP, gaps=range(60)), tmp_path / "b.csv")
+
+
+def test_angles_of_unseen_joints_are_blank(tmp_path):
+    tracks = tracks_of(MOCAP, MOCAP)
+    tracks.confidence[:] = 1
+    tracks.confidence[0, :, joints("left_ankle", "right_ankle")] = 0
+    tracks.confidence[1] = 0  # who is rated by nobody is seen
+    write_angles(tracks, tmp_path / "angles.csv")
+    for row in csv.DictReader((tmp_path / "angles.csv").open()):
+        blank = {name for name in NAMES if row[f"{name}_deg"] == ""}
+        knees = {"left_knee_flexion", "right_knee_flexion"}
+        assert blank == (knees if row["track_id"] == "3" else set())

@@ -6,6 +6,7 @@ from fakes import STANDING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gridpose.core import JOINT_NAMES
 from gridpose.pipeline.motion.left_out import LeftOut, left_out_note
 from gridpose.pipeline.motion.lifting_stage import Lifted
 from gridpose.pipeline.motion.timeline import Timeline
@@ -15,6 +16,7 @@ SIZE = (1280, 720)
 POSE = np.column_stack((STANDING, np.zeros(17))).astype(np.float32)
 HEIGHT = np.ptp(STANDING[:, 1])
 FPS = 30.0
+SIDES, LEG = ("left", "right"), ("hip", "knee", "ankle")
 
 
 def seen(height=400.0, x=600.0, noise=0.0, confidence=1.0, seed=0):
@@ -138,6 +140,13 @@ def test_who_moves_fast_at_a_low_frame_rate_is_believed():
 def test_without_a_trunk_there_is_nobody():
     _, left_out = run([{1: seen(), 2: seen(300, 200, confidence=0.0)} for _ in range(60)])
     assert [person.reason for person in left_out] == ["implausible"]
+
+
+def test_who_is_seen_to_the_waist_only_is_somebody():
+    legs = [JOINT_NAMES.index(f"{side}_{joint}") for side in SIDES for joint in LEG]
+    cut = seen(300, 200)
+    cut.confidence[[0, 7, *legs]] = 0
+    assert run([{1: cut} for _ in range(60)]) == ([[1]] * 60, [])
 
 
 def test_a_picture_shows_its_people_but_the_tiny_ones():
