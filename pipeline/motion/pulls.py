@@ -41,10 +41,15 @@ _LEAPS_OF_NOISE: Final = 1.6
 _PEAK: Final = 0.7
 """A leap is at least such a share of those in the frames beside it."""
 _LEAST_EXCURSION: Final = 0.05
-_SUDDEN: Final = 0.5
+_EXCURSIONS_OF_NOISE: Final = 1.2
+_SUDDEN: Final = 0.35
 """Share of an excursion that both its leaps make up at least."""
-_LEAST_DISTANCE: Final = 0.07
+_LEAST_DISTANCE: Final = 0.06
 """From where the lifter expects the limb."""
+_STEADY: Final = 0.06
+"""A leap that does not tell of anything."""
+_MENDED: Final = 0.6
+"""Share of its leaps that are left at most where a limb that was pulled is put back."""
 _EXCHANGED: Final = 0.7
 """Limbs that are so much nearer if exchanged are that."""
 
@@ -70,8 +75,21 @@ def exchanging(points: AnyArray) -> BoolArray:
     steps = points[1:] - points[:-1]
     across = points[1:] - np.roll(points[:-1], points.shape[1] // 2, axis=1)
     found = np.zeros(len(points), np.bool_)
-    found[1:] = np.linalg.norm(across, axis=-1).sum(1) < np.linalg.norm(steps, axis=-1).sum(1)
-    return found
+    found[1:] = np.linalg.norm(across, axis=-1).sum(1) < _EXCHANGED * np.linalg.norm(
+        steps, axis=-1
+    ).sum(1)
+    return np.asarray(maximum_filter1d(found, 3))
+
+
+def _suspicious(
+    points: AnyArray, limb: tuple[int, int, int], longest: int
+) -> list[tuple[int, int]]:
+    """:func:`excursions` of a limb of (T, 17, 2), and not of both sides' that are exchanged."""
+    root, *joints = limb
+    relative = points[:, joints] - points[:, [root]]
+    leap = leaps(relative)
+    leap[exchanging(points[:, [*limb, *(MIRRORED[joint] for joint in limb)]])] = np.nan
+    return excursions(relative, leap, longest)
 
 
 def excursions(points: AnyArray, leap: AnyArray, longest: int) -> list[tuple[int, int]]:
@@ -84,7 +102,9 @@ def excursions(points: AnyArray, leap: AnyArray, longest: int) -> list[tuple[int
     """
     if not np.isfinite(leap).any():
         return []
-    least = max(_LEAST_LEAP, _LEAPS_OF_NOISE * float(np.nanmedian(leap)))
+    noise = float(np.nanmedian(leap))
+    least = max(_LEAST_LEAP, _LEAPS_OF_NOISE * noise)
+    least_away = max(_LEAST_EXCURSION, _EXCURSIONS_OF_NOISE * noise)
     peak = maximum_filter1d(np.nan_to_num(leap), 3)
     sudden = np.flatnonzero((leap > least) & (leap >= _PEAK * peak))
     found = []
@@ -92,31 +112,50 @@ def excursions(points: AnyArray, leap: AnyArray, longest: int) -> list[tuple[int
         for stop in sudden[(sudden > start) & (sudden <= start + longest)]:
             share = (np.arange(1, stop - start + 1) / (stop - start + 1))[:, None, None]
             straight = points[start - 1] * (1 - share) + points[stop] * share
-            away = np.linalg.norm(points[start:stop] - straight, axis=-1).mean(0).max()
-            if away > _LEAST_EXCURSION and min(leap[start], leap[stop]) > _SUDDEN * away:
+            away = np.linalg.norm((points[start:stop] - straight).mean(0), axis=-1).max()
+            if away > least_away and min(leap[start], leap[stop]) > _SUDDEN * away:
                 found.append((int(start), int(stop)))
     return found
 
 
-def pulled(keypoints: AnyArray, expected: AnyArray, suspects: BoolArray) -> BoolArray:
+def pulled(
+    keypoints: AnyArray, expected: AnyArray, runs: Sequence[tuple[int, int, int]]
+) -> BoolArray:
     """Which joints (T, 17) of suspected limbs are not where they are expected.
 
-    Not those that are where the other side is expected while that one is here: see :mod:`.sides`.
+    Those of runs that would not leap if they were there.
 
     Args:
         keypoints: (T, 17, 2) px.
         expected: the same, by a lifter that was not shown the suspects.
-        suspects: (T, 4) of :data:`LIMBS`.
+        runs: which of :data:`LIMBS`, and the first frame and that after the last one.
     """
     size = person_size(keypoints)
     away = np.linalg.norm(keypoints - expected, axis=-1) / size
     exchanged = np.linalg.norm(keypoints[:, list(MIRRORED)] - expected, axis=-1) / size
     found = np.zeros(away.shape, np.bool_)
-    for column, (_, *joints) in enumerate(LIMBS):
+    for number, start, stop in runs:
+        root, *joints = LIMBS[number]
+        far = np.flatnonzero(away[start:stop, joints].max(1) > _LEAST_DISTANCE / 2)
+        if not len(far):
+            continue
+        run = slice(start + far[0], start + far[-1] + 1)
+        limb = (keypoints[:, joints] - keypoints[:, [root]]) / size
+        mended = limb.copy()
+        mended[run] = (expected[run][:, joints] - keypoints[run][:, [root]]) / size
+        before = leaps(limb)
+        noise = float(np.nanmedian(before))
+        allowed = np.maximum(
+            _MENDED * maximum_filter1d(before, 3), max(_STEADY, _LEAPS_OF_NOISE * noise)
+        )
+        ends = [run.start, run.stop]
+        if (leaps(mended)[ends] > allowed[ends]).any():
+            continue
         both = [*joints, *(MIRRORED[joint] for joint in joints)]
-        hit = suspects[:, column] & (away[:, joints].max(1) > _LEAST_DISTANCE)
-        hit &= exchanged[:, both].sum(1) > _EXCHANGED * away[:, both].sum(1)
-        found[:, joints] = hit[:, None] & (away[:, joints] > _LEAST_DISTANCE / 2)
+        hit = away[run][:, joints].max(1) > _LEAST_DISTANCE
+        hit &= exchanged[run][:, both].sum(1) > _EXCHANGED * away[run][:, both].sum(1)
+        for joint in joints:
+            found[run, joint] |= hit & (away[run, joint] > _LEAST_DISTANCE / 2)
     return found
 
 
@@ -181,24 +220,21 @@ class Pulls:
         unseen = np.zeros(NUM_JOINTS, np.float32)
         confidence = np.stack([unseen if one is None else _shown(one) for one in person])
         points = np.where(confidence[..., None] > 0, keypoints, np.nan) / person_size(keypoints)
-        suspects = np.zeros((len(person), len(LIMBS)), np.bool_)
-        for column, (root, *joints) in enumerate(LIMBS):
-            limb = points[:, joints] - points[:, [root]]
-            leap = leaps(limb)
-            sides = [root, *joints, *(MIRRORED[joint] for joint in (root, *joints))]
-            leap[maximum_filter1d(exchanging(points[:, sides]), 3)] = np.nan
-            for start, stop in excursions(limb, leap, self._longest):
-                if start in due:
-                    suspects[start:stop, column] = True
-        frames = np.flatnonzero(suspects.any(1))
-        if not len(frames):
+        runs = [
+            (number, start - 1, stop + 1)
+            for number, limb in enumerate(LIMBS)
+            for start, stop in _suspicious(points, limb, self._longest)
+            if start in due
+        ]
+        if not runs:
             return
-        part = slice(max(0, frames[0] - self._context), frames[-1] + self._context + 1)
-        for column, (_, *joints) in enumerate(LIMBS):
-            for joint in joints:
-                confidence[suspects[:, column], joint] = 0
+        first = max(0, min(start for _, start, _ in runs) - self._context)
+        part = slice(first, max(stop for _, _, stop in runs) + self._context)
+        for number, start, stop in runs:
+            confidence[start:stop, LIMBS[number][1:]] = 0
         expected = self._expected(keypoints[part], confidence[part])
-        found = pulled(keypoints[part], expected, suspects[part])
+        here = [(number, start - first, stop - first) for number, start, stop in runs]
+        found = pulled(keypoints[part], expected, here)
         for one, where, which in zip(person[part], expected, found, strict=True):
             if one is not None:
                 one.expected[which] = where[which]
