@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 LIMBS: Final = ((1, 2, 3), (4, 5, 6), (11, 12, 13), (14, 15, 16))
 """Where a limb begins, and its two joints that can be pulled away."""
 LONGEST_SECONDS: Final = 0.3
-_CONTEXT_SECONDS: Final = 0.5
+_CONTEXT_SECONDS: Final = 0.4
 """How far around a limb that is not shown a lifter looks."""
-_CHUNK: Final = 16
+_CHUNK: Final = 24
 
 # As shares of the person's size; chosen on simulated sequences of the training clips.
 _LEAST_LEAP: Final = 0.035
@@ -241,15 +241,18 @@ class Pulls:
 
     def _expected(self, keypoints: FloatArray, confidence: FloatArray) -> FloatArray:
         """Where the camera would see joints (T, 17, 2) px whose confidence is 0."""
+        from gridpose.lifting.sequences import CHUNK, SequenceStream, flat_image
+
         shown = np.where(confidence[..., None] > 0, keypoints, np.nan)
-        poses = self._lifter.lift_sequence(
-            shown, self._image_size, confidence, self._fps, self._fov_degrees
-        )
+        seen = flat_image(np.nan_to_num(shown), self._image_size, self._fov_degrees)
+        stream = SequenceStream(self._lifter.lift_windows, self._fps, first_chunk=CHUNK)
+        stream.add(seen, confidence)
+        poses = stream.finished(at_end=True)
         # The hip is looked for with joints in all places.
         between = filled(shown, self._fps)[0]
         whole = np.where(np.isfinite(between), between, keypoints).astype(np.float32)
         expected = np.full(keypoints.shape, np.nan, np.float32)
-        there = np.isfinite(whole).all((1, 2)) & np.isfinite(poses).all((1, 2))
+        there = np.isfinite(whole).all((1, 2))
         hips = hip_positions(poses[there], whole[there], self._image_size, self._fov_degrees)
         expected[there] = projected(
             poses[there] + hips[:, None], self._image_size, self._fov_degrees
