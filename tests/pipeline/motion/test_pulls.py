@@ -15,8 +15,8 @@ LEGS = ((2, 3), (5, 6))
 SIZE = (1280, 720)
 ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("right", "left")]
 ACTIONS = (
-    "walking", "walking_extra", "walk", "walk on uneven terrain", "dance_b", "running", "basketball",
-    "soccer", "kick", "jumping",
+    "walking", "walking_extra", "walk", "walk on uneven terrain", "dance_b", "running",
+    "basketball", "soccer", "kick", "jumping",
 )  # fmt: skip
 
 
@@ -103,3 +103,60 @@ def test_without_repair_nothing_is_put_back(lifter):
     _, marks, points = lifted(lifter, wrong, SIZE, sure, repair=False)
     assert not marks.any()
     np.testing.assert_array_equal(points, wrong.astype(np.float32))
+
+
+def seen_by(poses, world):
+    """World poses (T, 17, 3) turned as a whole to be closest to poses in camera axes."""
+    relative = world - world[:, :1]
+    turn, _ = Rotation.align_vectors(poses.reshape(-1, 3), relative.reshape(-1, 3))
+    return turn.apply(relative.reshape(-1, 3)).reshape(poses.shape)
+
+
+def peak_speed(poses):
+    """Of either ankle, m/s, the hip at rest."""
+    return np.linalg.norm(np.diff(poses[:, ANKLES], axis=0), axis=-1).max(0) * FPS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_simulated_legs_are_pulled(shared, lifter, noise):
+    """By 0.3 to 1 of the trunk's length for 4 to 8 frames."""
+    random = np.random.default_rng(1)
+    errors, outside, kept, found, marked = [], [], [], [], []
+    for motion in filmed(shared, ACTIONS, random, elevations=(-20, 35)):
+        size, keypoints = motion.image_size, noisy(motion.keypoints[:110], random, noise)
+        if len(keypoints) < 45:
+            continue
+        leg, length = random.integers(2), random.integers(4, 9)
+        start = random.integers(12, len(keypoints) - length - 12)
+        frames = np.arange(start, start + length)
+        wrong, sure = pulled(keypoints, random, frames, random.uniform(0.3, 1), leg)
+        bare, *_ = lifted(lifter, keypoints, size, repair=False)
+        clean, marks, _ = lifted(lifter, keypoints, size)
+        mended, found_there, _ = lifted(lifter, wrong, size, sure)
+        kicked, *_ = lifted(lifter, wrong, size, sure, repair=False)
+        truth = seen_by(bare, motion.world[: len(keypoints)])
+        during = np.ix_(frames, LEGS[leg])
+        after = np.ix_(frames[-1] + np.arange(2, 6), LEGS[leg])
+        errors.append(
+            [
+                np.linalg.norm(poses - truth, axis=-1)[part].mean()
+                for part in (during, after)
+                for poses in (bare, mended, kicked)
+            ]
+        )
+        far = np.r_[: frames[0] - 1, frames[-1] + 3 : len(keypoints)]
+        outside.append(np.linalg.norm(mended - bare, axis=-1)[far].mean())
+        found.append(found_there[during].mean())
+        marked.append(marks[:, ANKLES].mean())
+        kept.append(peak_speed(clean) / peak_speed(bare))
+    undisturbed, put_back, alone, then, after, after_alone = 1000 * np.mean(errors, 0)
+    kept = np.array(kept)
+    print(
+        f"\n{noise:.0%} noise, {len(errors)} clips: {np.mean(found):.1%} of pulled joints found; "
+        f"error of the leg, mm, undisturbed {undisturbed:.1f}, pulled {alone:.1f}, put back "
+        f"{put_back:.1f}; from the second frame after it {then:.1f}, {after_alone:.1f}, {after:.1f}; "
+        f"outside poses differ by {1000 * np.mean(outside):.2f}, at most "
+        f"{1000 * np.max(outside):.1f}; undisturbed {np.mean(marked):.2%} of ankles marked, peak "
+        f"speed {kept.mean():.1%}, of {(kept < 0.95).mean():.1%} of ankles below 95 %"
+    )
