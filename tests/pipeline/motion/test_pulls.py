@@ -155,7 +155,7 @@ def test_simulated_legs_are_pulled(shared, lifter, noise):
     print(
         f"\n{noise:.0%} noise, {len(errors)} clips: {np.mean(found):.1%} of pulled joints found; "
         f"error of the leg, mm, undisturbed {undisturbed:.1f}, pulled {alone:.1f}, put back "
-        f"{put_back:.1f}; from the second frame after it {then:.1f}, {after_alone:.1f}, {after:.1f};"
+        f"{put_back:.1f}; from the 2nd frame after it {then:.1f}, {after_alone:.1f}, {after:.1f};"
         f" outside poses differ by {1000 * np.mean(outside):.2f}, at most "
         f"{1000 * np.max(outside):.1f}; undisturbed {np.mean(marked):.2%} of ankles marked, peak "
         f"speed {kept.mean():.1%}, of {(kept < 0.95).mean():.1%} of ankles below 95 %"
