@@ -96,18 +96,20 @@ class SequenceStream:
     Args:
         lift: what lifts windows.
         fps: rate of the frames.
+        first_chunk: frames of the first chunk, at :data:`WINDOW_FPS`: short, so that something
+            comes out soon.
 
     Raises:
         UsageError: a rate that is not positive.
     """
 
-    def __init__(self, lift: LiftWindows, fps: float) -> None:
+    def __init__(self, lift: LiftWindows, fps: float, first_chunk: int = FIRST_CHUNK) -> None:
         if not 0 < fps < math.inf:
             raise UsageError(f"the frame rate must be positive, not {fps}")
         self._lift = lift
         self._step = 1.0 if abs(fps / WINDOW_FPS - 1) < _SAME_RATE else fps / WINDOW_FPS
         self._chunk = max(1, round(CHUNK * self._step))
-        self._first_chunk = max(1, round(FIRST_CHUNK * self._step))
+        self._first_chunk = max(1, round(first_chunk * self._step))
         self._fade = round(FADE * self._step)
         # Between frames a window may reach as far as the next but one of those it knows.
         ahead = AHEAD if self._step == 1 else math.ceil((AHEAD + 1) * self._step)
@@ -130,7 +132,6 @@ class SequenceStream:
         due: list[tuple[int, int]] = []
         start = self._done
         while start < known:
-            # The first one is short, so that something comes out soon.
             stop = start + (self._chunk if start else self._first_chunk)
             if not at_end and stop + self.look_ahead > known:
                 break

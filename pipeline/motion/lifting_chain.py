@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gridpose.pipeline.motion.choices import Smoothing
 from gridpose.pipeline.motion.lifting_stage import FrameByFrame, Lifted, OverTime
+from gridpose.pipeline.motion.pulls import Pulls
 from gridpose.pipeline.motion.repair import KeypointRepair
 from gridpose.pipeline.motion.sides import Sides
 from gridpose.pipeline.motion.tracking import Observation
@@ -48,10 +49,12 @@ class LiftingChain:
         seer = lifter if single is None else judge
         self._gaps = KeypointRepair(fps, "gaps" if repair else "nothing", "none")
         self._over_time: OverTime | None = None
+        self._pulls: Pulls | None = None
         self._sides: Sides | None = None
         if seer is not None and (repair or single is None):
             self._over_time = OverTime(seer, image_size, fov_degrees, fps)
             if repair:
+                self._pulls = Pulls(seer, image_size, fov_degrees, fps)
                 fov = seer.horizontal_fov(image_size, fov_degrees)
                 self._sides = Sides(image_size, fov, fps)
         self._repair: KeypointRepair | None = None
@@ -81,7 +84,7 @@ class LiftingChain:
     def _lifted_over_time(self, at_end: bool) -> Iterator[Mapping[int, Lifted]]:
         if self._over_time is None:
             return
-        for seen in self._gaps.finished(at_end):
+        for seen in self._without_pulls(at_end):
             self._over_time.add(seen)
         if self._sides is None:
             yield from self._over_time.finished(at_end)
@@ -89,3 +92,11 @@ class LiftingChain:
         for people in self._over_time.finished(at_end):
             self._sides.add(people)
         yield from self._sides.finished(at_end)
+
+    def _without_pulls(self, at_end: bool) -> Iterator[Mapping[int, Observation]]:
+        if self._pulls is None:
+            yield from self._gaps.finished(at_end)
+            return
+        for seen in self._gaps.finished(at_end):
+            self._pulls.add(seen)
+        yield from self._pulls.finished(at_end)

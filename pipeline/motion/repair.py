@@ -36,7 +36,7 @@ LOOK_AHEAD_SECONDS: Final = 0.5
 """Longer than the longest gap, so that both of its ends are known."""
 LOOK_BACK_SECONDS: Final = 0.5
 CHUNK: Final = 8
-_FILLED_CONFIDENCE = 0.5
+FILLED_CONFIDENCE = 0.5
 _PERSON_METRES = 2.0
 """Roughly what the diagonal of a person's box measures, for filters that know metres."""
 
@@ -177,7 +177,7 @@ class KeypointRepair:
         for frame in due:
             index = frame - first
             if np.isfinite(keypoints[index]).all():
-                unsure = np.where(flags[index] & Repair.FILLED, _FILLED_CONFIDENCE, 1)
+                unsure = np.where(flags[index] & Repair.FILLED, FILLED_CONFIDENCE, 1)
                 seen = _interpolated(person, index)
                 yield (
                     frame,
