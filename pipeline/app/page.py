@@ -1,0 +1,119 @@
+"""What the page looks like."""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+import gradio as gr
+
+from gridpose.detectors.options import DetectorName
+from gridpose.pipeline.app.actions import Actions, status
+from gridpose.pipeline.app.job import Limits
+from gridpose.pipeline.app.sessions import Sessions
+from gridpose.pipeline.motion.choices import Smoothing
+from gridpose.visualize.look import LAYOUTS
+
+PERSONS: Final = (
+    ("Everybody, without phantoms", "all"),
+    ("The largest person", "largest"),
+    ("The two largest", "2"),
+    ("The three largest", "3"),
+    ("Whatever is detected", "everyone"),
+)
+"""Label and value as the command line has it."""
+STYLE: Final = """
+.gridpose-viewer { width: 100%; height: min(70vh, 640px); border: 0; border-radius: 8px; }
+#status { min-height: 4.5em; }
+#status p { margin: .3em 0; overflow-wrap: anywhere; }
+"""
+_CLEANED_SECONDS: Final = 3600
+_KEPT_SECONDS: Final = 24 * 3600
+"""Uploads that no session has told of, and whatever of a page that is open for days."""
+
+
+class _Webcam(gr.Video):  # type: ignore[misc]
+    """Records pictures without sound; the file comes as the browser made it.
+
+    Not mirrored: left and right are the person's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            sources=["webcam"],
+            label="Recording",
+            include_audio=False,
+            webcam_options=gr.WebcamOptions(mirror=False),
+        )
+
+    def preprocess(self, payload: Any) -> str | None:
+        return None if payload is None else str(payload.path)
+
+
+def theme() -> Any:
+    """Of fonts that systems have, so that none is fetched."""
+    return gr.themes.Default(
+        font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
+    )
+
+
+def build_page(sessions: Sessions, limits: Limits) -> Any:
+    """The page, as ``gradio.Blocks``.
+
+    Args:
+        sessions: where files of whoever opens it and their turns come from.
+        limits: of uploads.
+    """
+    actions = Actions(sessions, limits)
+    quietly = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    page = gr.Blocks(
+        title="gridpose", analytics_enabled=False, delete_cache=(_CLEANED_SECONDS, _KEPT_SECONDS)
+    )
+    with page:
+        gr.Markdown(
+            "# gridpose\n3D skeletons of the people in a video or picture of at most "
+            f"{limits.megabytes:g} MB and {limits.seconds:g} s."
+        )
+        with gr.Row():
+            with gr.Column(min_width=300):
+                source = gr.State("file")
+                with gr.Tab("File") as file_tab:
+                    upload = gr.File(label="Video or picture", elem_id="upload", height=160)
+                with gr.Tab("Webcam") as webcam_tab:
+                    recording = _Webcam()
+                choices = [
+                    gr.Dropdown(list(PERSONS), value="all", label="Persons"),
+                    gr.Dropdown(list(LAYOUTS), value="side-by-side", label="Layout"),
+                    gr.Dropdown(list(get_args(DetectorName)), value="auto", label="Detector"),
+                    gr.Dropdown(list(get_args(Smoothing)), value="savgol", label="Smoothing"),
+                ]
+                with gr.Row():
+                    run = gr.Button("Run", variant="primary", elem_id="run", min_width=80)
+                    cancel = gr.Button("Cancel", elem_id="cancel", min_width=80)
+                said = gr.HTML(status(""), elem_id="status")
+            with gr.Column(scale=2, min_width=300):
+                results = [
+                    gr.Video(label="Video", interactive=False, visible=False, elem_id="video"),
+                    gr.Image(label="Picture", interactive=False, visible=False, elem_id="picture"),
+                    gr.HTML(elem_id="viewer"),
+                    gr.Gallery(
+                        label="Joint angles", interactive=False, visible=False, elem_id="angles"
+                    ),
+                    gr.Files(
+                        label="Downloads", interactive=False, visible=False, elem_id="downloads"
+                    ),
+                ]
+        file_tab.select(lambda: "file", None, source, **quietly)
+        webcam_tab.select(lambda: "webcam", None, source, **quietly)
+        for component in (upload, recording):
+            component.change(actions.hold, [upload, recording], None, **quietly)
+        job = run.click(
+            actions.run,
+            [upload, recording, source, *choices],
+            [said, *results],
+            show_progress_on=said,
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+        cancel.click(actions.cancel, None, said, cancels=job, **quietly)
+        page.unload(actions.end)
+    return page
