@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import re
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -44,7 +47,7 @@ class Actions:
     def cancel(self, request: gr.Request) -> str:
         """Stop the job; what the status says then."""
         was_there = self._sessions.cancel(str(request.session_hash))
-        return status("Cancelled." if was_there else "Nothing is running.")
+        return status("Stopping …" if was_there else "Nothing is running.")
 
     def end(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -88,7 +91,7 @@ class Actions:
                 smoothing=smoothing,
                 look=Look(layout=layout),
             )
-            with self._sessions.job(str(request.session_hash)) as job:
+            with self._sessions.job(str(request.session_hash), telling.wait) as job:
 
                 def on_progress(how_far: Progress | None) -> None:
                     job.check()
@@ -104,7 +107,9 @@ class Actions:
             text = f"{type(error).__name__}: {error} (a defect in gridpose)"
             yield [status(text, is_error=True), *results(None)]
         else:
-            said = f"{made.frames} frames, {made.people} people."
+            people = "1 person" if made.people == 1 else f"{made.people} people"
+            frames = "1 frame" if made.frames == 1 else f"{made.frames} frames"
+            said = f"{frames}, {people}."
             notes = [_without_folders(note) for note in made.notes]
             yield [status(said, *notes), *results(made)]
 
@@ -116,28 +121,38 @@ class _Telling:
         self._progress = progress
         self._last = 0.0
 
+    def wait(self, before: int) -> None:
+        """Others' jobs are to be done before."""
+        self._tell((0, None), f"Waiting, {before} before you")
+
     def tell(self, how_far: Progress | None) -> None:
-        now = time.monotonic()
+        """A frame is done, or all of them."""
         if how_far is None:
-            self._progress(None, desc="Writing files")
-        elif now - self._last >= _TOLD_EVERY_SECONDS:
-            self._last = now
+            self._last = 0.0
+            self._tell(None, "Writing files")
+        else:
             desc = "Frames" if how_far.done else "Looking for people"
-            self._progress((how_far.done, how_far.total), desc=desc, unit="frames")
+            self._tell((how_far.done, how_far.total), desc)
+
+    def _tell(self, how_far: tuple[int, int | None] | None, desc: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= _TOLD_EVERY_SECONDS:
+            self._last = now
+            self._progress(how_far, desc=desc, unit="frames")
 
 
 def results(made: Made | None) -> list[Any]:
     """Of the video, the picture, the viewer, the angles and the downloads."""
     if made is None:
         hidden = gr.update(value=None, visible=False)
-        return [hidden, hidden, "", hidden, hidden]
+        return [hidden, hidden, "", "", hidden]
     is_picture = is_image(made.drawn)
     drawn = str(made.drawn)
     return [
         gr.update(value=None if is_picture else drawn, visible=not is_picture),
         gr.update(value=drawn if is_picture else None, visible=is_picture),
         _frame(made.viewer),
-        gr.update(value=[str(file) for file in made.angles], visible=bool(made.angles)),
+        "".join(map(_figure, made.angles)),
         gr.update(value=[str(file) for file in made.files], visible=True),
     ]
 
@@ -153,6 +168,12 @@ def _frame(viewer: Path) -> str:
     )
 
 
+def _figure(file: Path) -> str:
+    data = base64.b64encode(file.read_bytes()).decode()
+    alt = f"Joint angles over time: {html.escape(file.stem)}"
+    return f'<img class="gridpose-angles" alt="{alt}" src="data:image/png;base64,{data}">'
+
+
 def status(*sentences: str, is_error: bool = False) -> str:
     """What screen readers say as soon as it changes."""
     role = "alert" if is_error else "status"
@@ -162,7 +183,4 @@ def status(*sentences: str, is_error: bool = False) -> str:
 
 def _without_folders(text: str) -> str:
     """Without where the server has its files, which is nobody's business."""
-    import re
-    import tempfile
-
     return re.sub(rf"{re.escape(tempfile.gettempdir())}[^\s:]*/", "", text)

@@ -23,6 +23,8 @@ PERSONS: Final = (
 """Label and value as the command line has it."""
 STYLE: Final = """
 .gridpose-viewer { width: 100%; height: min(70vh, 640px); border: 0; border-radius: 8px; }
+#downloads .label-clear-button { display: none; }
+.gridpose-angles { width: 100%; border-radius: 8px; }
 #status { min-height: 4.5em; }
 #status p { margin: .3em 0; overflow-wrap: anywhere; }
 """
@@ -31,22 +33,9 @@ _KEPT_SECONDS: Final = 24 * 3600
 """Uploads that no session has told of, and whatever of a page that is open for days."""
 
 
-class _Webcam(gr.Video):  # type: ignore[misc]
-    """Records pictures without sound; the file comes as the browser made it.
-
-    Not mirrored: left and right are the person's.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            sources=["webcam"],
-            label="Recording",
-            include_audio=False,
-            webcam_options=gr.WebcamOptions(mirror=False),
-        )
-
-    def preprocess(self, payload: Any) -> str | None:
-        return None if payload is None else str(payload.path)
+def _path(payload: Any) -> str | None:
+    """The file of an upload as it came."""
+    return None if payload is None else str(payload.path)
 
 
 def theme() -> Any:
@@ -79,7 +68,14 @@ def build_page(sessions: Sessions, limits: Limits) -> Any:
                 with gr.Tab("File") as file_tab:
                     upload = gr.File(label="Video or picture", elem_id="upload", height=160)
                 with gr.Tab("Webcam") as webcam_tab:
-                    recording = _Webcam()
+                    recording = gr.Video(
+                        label="Recording",
+                        sources=["webcam"],
+                        include_audio=False,
+                        # Left and right are the person's.
+                        webcam_options=gr.WebcamOptions(mirror=False),
+                        elem_id="webcam",
+                    )
                 choices = [
                     gr.Dropdown(list(PERSONS), value="all", label="Persons"),
                     gr.Dropdown(list(LAYOUTS), value="side-by-side", label="Layout"),
@@ -95,25 +91,26 @@ def build_page(sessions: Sessions, limits: Limits) -> Any:
                     gr.Video(label="Video", interactive=False, visible=False, elem_id="video"),
                     gr.Image(label="Picture", interactive=False, visible=False, elem_id="picture"),
                     gr.HTML(elem_id="viewer"),
-                    gr.Gallery(
-                        label="Joint angles", interactive=False, visible=False, elem_id="angles"
-                    ),
+                    gr.HTML(elem_id="angles"),
                     gr.Files(
                         label="Downloads", interactive=False, visible=False, elem_id="downloads"
                     ),
                 ]
+        # Gradio's own would leave an empty file beside each upload, and have ffmpeg take the sound
+        # out of recordings. A subclass would make it write a file beside this one.
+        upload.preprocess = recording.preprocess = _path
         file_tab.select(lambda: "file", None, source, **quietly)
         webcam_tab.select(lambda: "webcam", None, source, **quietly)
         for component in (upload, recording):
             component.change(actions.hold, [upload, recording], None, **quietly)
-        job = run.click(
+        run.click(
             actions.run,
             [upload, recording, source, *choices],
             [said, *results],
             show_progress_on=said,
-            concurrency_limit=1,
+            concurrency_limit=None,  # sessions have turns
             api_visibility="private",
         )
-        cancel.click(actions.cancel, None, said, cancels=job, **quietly)
+        cancel.click(actions.cancel, None, said, **quietly)
         page.unload(actions.end)
     return page

@@ -12,8 +12,6 @@ from gridpose.core import MissingError, UsageError
 from gridpose.pipeline.app.access import credentials
 from gridpose.pipeline.app.workspace import server_folder
 
-_WAITING: Final = 20
-"""Jobs in the queue."""
 _STOPPING_SECONDS: Final = 5.0
 
 
@@ -74,7 +72,7 @@ def _serve(
 
     sessions = Sessions(folder)
     page = build_page(sessions, Limits(options.max_size, options.max_duration))
-    page.queue(max_size=_WAITING, api_open=False)
+    page.queue(api_open=False)
     try:
         _, address, _ = page.launch(
             server_name=options.host,

@@ -6,14 +6,15 @@ import contextlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridpose.core import UsageError
 
-_TURN_POLL_SECONDS = 0.1
+LONGEST_QUEUE = 20
+_POLL_SECONDS = 0.1
 
 
 class CancelledError(Exception):
@@ -54,8 +55,9 @@ class Sessions:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sessions: dict[str, _Session] = {}
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._jobs: list[Job] = []
+        """The one that runs, and those that wait, in their order."""
+        self._lock = threading.Condition()
 
     def hold(self, session: str, uploads: Collection[Path]) -> None:
         """What a session has uploaded now; what it had before goes."""
@@ -63,31 +65,31 @@ class Sessions:
             self._hold(self._of(session), uploads)
 
     @contextmanager
-    def job(self, session: str) -> Iterator[Job]:
-        """Wait for a turn and have it: jobs run one at a time.
+    def job(self, session: str, on_waiting: Callable[[int], None]) -> Iterator[Job]:
+        """Wait for a turn and have it: jobs run one at a time, in the order of asking.
 
         The folder stays until the session's next job, but goes after an exception.
 
+        Args:
+            session: whose job it is.
+            on_waiting: called again and again with how many are to be done before.
+
         Raises:
-            UsageError: the session has a job already that was not cancelled.
+            UsageError: the session has a job already that was not cancelled, or too many wait.
             CancelledError: it was cancelled meanwhile.
         """
-        with self._lock:
-            mine = self._of(session)
-            if mine.job is not None and not mine.job.cancelled.is_set():
-                raise UsageError("your last job is not over yet")
-            _remove(mine.results)
-            folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._folder))
-            job = mine.job = Job(folder)
-            mine.results = None
+        job = self._queued(session)
+        mine = self._of(session)
         is_whole = False
         try:
-            with self._my_turn(job):
-                yield job
-                job.check()
-                is_whole = True
+            self._wait(job, on_waiting)
+            yield job
+            job.check()
+            is_whole = True
         finally:
             with self._lock:
+                self._jobs.remove(job)
+                self._lock.notify_all()
                 if mine.job is job:
                     mine.job = None
                 if is_whole and not mine.has_ended:
@@ -120,18 +122,31 @@ class Sessions:
         """End all sessions, and give a running job so long to stop."""
         for session in list(self._sessions):
             self.end(session)
-        if self._turn.acquire(timeout=seconds):
-            self._turn.release()
+        with self._lock:
+            self._lock.wait_for(lambda: not self._jobs, seconds)
 
-    @contextmanager
-    def _my_turn(self, job: Job) -> Iterator[None]:
-        while not self._turn.acquire(timeout=_TURN_POLL_SECONDS):
+    def _queued(self, session: str) -> Job:
+        with self._lock:
+            mine = self._of(session)
+            if mine.job is not None and not mine.job.cancelled.is_set():
+                raise UsageError("your last job is not over yet")
+            if len(self._jobs) > LONGEST_QUEUE:
+                raise UsageError(f"{LONGEST_QUEUE} jobs are waiting already; please try later")
+            _remove(mine.results)
+            mine.results = None
+            mine.job = Job(Path(tempfile.mkdtemp(prefix="job-", dir=self._folder)))
+            self._jobs.append(mine.job)
+            return mine.job
+
+    def _wait(self, job: Job, on_waiting: Callable[[int], None]) -> None:
+        while True:
+            with self._lock:
+                is_turn = self._lock.wait_for(lambda: self._jobs[0] is job, _POLL_SECONDS)
+                before = self._jobs.index(job)
             job.check()
-        try:
-            job.check()
-            yield
-        finally:
-            self._turn.release()
+            if is_turn:
+                return
+            on_waiting(before)
 
     def _of(self, session: str) -> _Session:
         return self._sessions.setdefault(session, _Session())

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -27,21 +27,29 @@ def server_folder() -> Iterator[Path]:
     place = Path(tempfile.gettempdir())
     _sweep(place)
     folder = place / f"{_PREFIX}{secrets.token_hex(8)}"
-    with FileLock(_lock_of(folder)):  # before the folder is there: another server may sweep
+    with ExitStack() as stack:
+        stack.callback(_lock_of(folder).unlink, missing_ok=True)
+        stack.enter_context(FileLock(_lock_of(folder)))  # first: another server may sweep
         folder.mkdir(mode=0o700)
-        before = {name: os.environ.get(name) for name in _VARIABLES}
-        os.environ.update(dict.fromkeys(_VARIABLES, str(folder)))
-        tempfile.tempdir = None  # to be looked up anew
-        try:
-            yield folder
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name)
-                if value is not None:
-                    os.environ[name] = value
-            tempfile.tempdir = None
-            shutil.rmtree(folder, ignore_errors=True)
-    _lock_of(folder).unlink(missing_ok=True)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(_temporary_files_in(folder))
+        yield folder
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have all of this process and of those it starts there."""
+    before = {name: os.environ.get(name) for name in _VARIABLES}
+    os.environ.update(dict.fromkeys(_VARIABLES, str(folder)))
+    tempfile.tempdir = None  # to be looked up anew
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        tempfile.tempdir = None
 
 
 def _lock_of(folder: Path) -> Path:
