@@ -123,18 +123,19 @@ class _Telling:
 
     def wait(self, before: int) -> None:
         """Others' jobs are to be done before."""
-        self._tell((0, None), f"Waiting, {before} before you")
+        self._tell(0.0, f"Waiting, {before} before you")
 
     def tell(self, how_far: Progress | None) -> None:
         """A frame is done, or all of them."""
         if how_far is None:
             self._last = 0.0
-            self._tell(None, "Writing files")
+            self._tell(1.0, "Writing files")
+        elif how_far.done:
+            self._tell((how_far.done, how_far.total), "Frames")
         else:
-            desc = "Frames" if how_far.done else "Looking for people"
-            self._tell((how_far.done, how_far.total), desc)
+            self._tell(0.0, "Looking for people")
 
-    def _tell(self, how_far: tuple[int, int | None] | None, desc: str) -> None:
+    def _tell(self, how_far: tuple[int, int | None] | float, desc: str) -> None:
         now = time.monotonic()
         if now - self._last >= _TOLD_EVERY_SECONDS:
             self._last = now

@@ -23,6 +23,8 @@ PERSONS: Final = (
 """Label and value as the command line has it."""
 STYLE: Final = """
 .gridpose-viewer { width: 100%; height: min(70vh, 640px); border: 0; border-radius: 8px; }
+.gridpose-viewer { color-scheme: light; }
+.dark .gridpose-viewer { color-scheme: dark; }
 #downloads .label-clear-button { display: none; }
 .gridpose-angles { width: 100%; border-radius: 8px; }
 #status { min-height: 4.5em; }
