@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from gridpose.core import InputError
-from gridpose.pipeline.exports import FORMATS
+from gridpose.core import InputError, PoseTracks
+from gridpose.pipeline.exports import FORMATS, export_poses
 from gridpose.pipeline.exports.angles import write_angles
 from gridpose.pipeline.options import VideoOptions
 from gridpose.pipeline.render import RenderOptions, render_poses
@@ -33,19 +33,19 @@ class Limits:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Made:
-    """Results: the ``drawn`` video or picture, the ``viewer`` page, figures of ``angles`` (a person
-    each), all ``files`` to download, and ``notes`` for the user.
+    """The ``drawn`` video or picture and the ``viewer`` page, of so many ``frames`` and ``people``;
+    figures of ``angles``, one a person; all ``files`` to take home; and ``notes`` for the user.
     """
 
     drawn: Path
     viewer: Path
-    angles: list[Path]
-    files: list[Path]
-    notes: list[str]
     frames: int
     people: int
+    angles: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def run_job(
@@ -71,36 +71,53 @@ def run_job(
     """
     source = _beside_results(upload, folder)
     is_picture = is_image(source)
-    _check_limits(source, limits)
-    stem = source.stem
-    drawn = folder / f"{stem}-3d{'.png' if is_picture else '.mp4'}"
-    exports = tuple(folder / f"{stem}{suffix}" for suffix in FORMATS)
+    is_known = _check_limits(source, limits) is not None
+
+    def on_frame(progress: Progress) -> None:
+        on_progress(progress if is_known else Progress(progress.done, None))
+
+    drawn = folder / f"{source.stem}-3d{'.png' if is_picture else '.mp4'}"
     result = run_video(
         source,
         drawn,
         # Browsers' recordings do not say how long they are, and files may lie about it.
-        replace(options, save_poses=exports, end=limits.seconds),
-        on_progress=on_progress,
+        replace(options, save_poses=(source.with_suffix(".npz"),), end=limits.seconds),
+        on_progress=on_frame,
         # Loading takes seconds, in which somebody may cancel.
         on_detector=lambda _: on_progress(Progress(0, None)),
     )
-    files, notes = list(result.files), list(result.warnings)
+    made = Made(drawn, source.with_suffix(".html"), result.frames, len(result.track_ids))
+    made.files += result.files
+    made.notes += result.warnings
     if not is_picture and result.frames >= limits.seconds * result.fps:
-        notes.append(f"only the first {limits.seconds:g} s were taken, which is what is allowed")
+        made.notes.append(f"only the first {limits.seconds:g} s were taken: no more is allowed")
     on_progress(None)
-    viewer = folder / f"{stem}.html"
     look = replace(options.look, layout="skeleton")
-    render_poses(result.poses, viewer, RenderOptions(look, None if is_picture else source))
-    files.append(viewer)
-    angles: list[Path] = []
+    video = None if is_picture else source
+    render_poses(result.poses, made.viewer, RenderOptions(look, video))
+    made.files.append(made.viewer)
     if result.poses.present.any():
-        on_progress(None)
-        files += write_angles(result.poses, folder / f"{stem}-angles.csv").files
+        _export(result.poses, source, made, on_progress)
         if not is_picture:  # curves of one moment are points
-            angles = write_angles(result.poses, folder / f"{stem}-angles.png").files
+            figures = source.with_name(f"{source.stem}-angles.png")
+            made.angles += write_angles(result.poses, figures).files
+            made.files += made.angles
     source.unlink()
-    people = len(result.track_ids)
-    return Made(drawn, viewer, angles, [*files, *angles], notes, result.frames, people)
+    return made
+
+
+def _export(
+    poses: PoseTracks, source: Path, made: Made, on_progress: Callable[[Progress | None], None]
+) -> None:
+    """Write what other programs read."""
+    for suffix in FORMATS:
+        file = source.with_suffix(suffix)
+        if file not in made.files:
+            on_progress(None)
+            exported = export_poses(poses, file)
+            made.files += exported.files
+            made.notes += [f"{file.name}: {note}" for note in exported.notes]
+    made.files += write_angles(poses, source.with_name(f"{source.stem}-angles.csv")).files
 
 
 def _beside_results(upload: Path, folder: Path) -> Path:
@@ -117,8 +134,12 @@ def _beside_results(upload: Path, folder: Path) -> Path:
     return source
 
 
-def _check_limits(source: Path, limits: Limits) -> None:
-    """Raises InputError for an upload that is too large, or a video that says it is too long."""
+def _check_limits(source: Path, limits: Limits) -> float | None:
+    """How long a video says it is, in seconds.
+
+    Raises:
+        InputError: it is too long, or the upload too large.
+    """
     megabytes = source.stat().st_size / MEGABYTE
     if megabytes > limits.megabytes:
         raise InputError(
@@ -130,3 +151,4 @@ def _check_limits(source: Path, limits: Limits) -> None:
             f"{source.name} is {duration:.0f} s long, and {limits.seconds:g} s are allowed here; "
             "please cut it shorter"
         )
+    return duration

@@ -4,10 +4,8 @@ import base64
 import gzip
 import html
 import json
-import os
 import re
 import runpy
-import shutil
 import time
 from dataclasses import replace
 from itertools import pairwise
