@@ -27,7 +27,7 @@ STYLE: Final = """
 .dark .gridpose-viewer { color-scheme: dark; }
 #downloads .label-clear-button { display: none; }
 .gridpose-angles { width: 100%; border-radius: 8px; }
-#status { min-height: 4.5em; }
+#status { min-height: 7em; }
 #status p { margin: .3em 0; overflow-wrap: anywhere; }
 """
 _CLEANED_SECONDS: Final = 3600
@@ -78,12 +78,15 @@ def build_page(sessions: Sessions, limits: Limits) -> Any:
                         webcam_options=gr.WebcamOptions(mirror=False),
                         elem_id="webcam",
                     )
-                choices = [
-                    gr.Dropdown(list(PERSONS), value="all", label="Persons"),
-                    gr.Dropdown(list(LAYOUTS), value="side-by-side", label="Layout"),
-                    gr.Dropdown(list(get_args(DetectorName)), value="auto", label="Detector"),
-                    gr.Dropdown(list(get_args(Smoothing)), value="savgol", label="Smoothing"),
-                ]
+                persons = gr.Radio(list(PERSONS), value="all", label="Persons")
+                layout = gr.Radio(list(LAYOUTS), value="side-by-side", label="Layout")
+                with gr.Accordion("More", open=False):
+                    detector = gr.Radio(
+                        list(get_args(DetectorName)), value="auto", label="Detector"
+                    )
+                    smoothing = gr.Radio(
+                        list(get_args(Smoothing)), value="savgol", label="Smoothing"
+                    )
                 with gr.Row():
                     run = gr.Button("Run", variant="primary", elem_id="run", min_width=80)
                     cancel = gr.Button("Cancel", elem_id="cancel", min_width=80)
@@ -107,7 +110,7 @@ def build_page(sessions: Sessions, limits: Limits) -> Any:
             component.change(actions.hold, [upload, recording], None, **quietly)
         run.click(
             actions.run,
-            [upload, recording, source, *choices],
+            [upload, recording, source, persons, layout, detector, smoothing],
             [said, *results],
             show_progress_on=said,
             concurrency_limit=None,  # sessions have turns

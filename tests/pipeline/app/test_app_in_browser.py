@@ -205,6 +205,7 @@ def test_from_upload_to_download_by_keyboard(size, scheme, open_page, clips, tmp
     (viewer,) = user.all("#viewer iframe")
     user.driver.switch_to.frame(viewer)
     user.until(lambda: user.run("return window.gridpose?.ready"))
+    user.until(lambda: user.run("return document.documentElement.dataset.theme") == scheme)
     user.driver.switch_to.default_content()
     user.run("document.querySelector('#downloads').scrollIntoView()")
     user.run("document.querySelector('#run').focus()")
