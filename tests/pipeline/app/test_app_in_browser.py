@@ -190,6 +190,8 @@ def test_from_upload_to_download_by_keyboard(size, scheme, open_page, clips, tmp
     is_dark = user.run("return document.body.classList.contains('dark')")
     assert is_dark == (scheme == "dark")
     user.upload(clips / "short.mp4")
+    user.tab_to("input[type=radio][value='side-by-side']")
+    user.press(Keys.ARROW_RIGHT)
     user.tab_to("#run")
     user.press(Keys.ENTER)
     assert "45 frames, 1 person." in user.until_said(r"person|people\.")
@@ -212,7 +214,9 @@ def test_from_upload_to_download_by_keyboard(size, scheme, open_page, clips, tmp
     user.tab_to("#downloads a[download$='.npz']")
     user.press(Keys.ENTER)
     user.until(lambda: (tmp_path / "short.npz").is_file())
-    assert read_pose_file(tmp_path / "short.npz").present.shape == (1, 45)
+    poses = read_pose_file(tmp_path / "short.npz")
+    assert poses.present.shape == (1, 45)
+    assert poses.meta["options"]["look"]["layout"] == "overlay"
     assert user.errors() == []
     assert user.foreign() == []
 
