@@ -190,8 +190,8 @@ def test_from_upload_to_download_by_keyboard(size, scheme, open_page, clips, tmp
     is_dark = user.run("return document.body.classList.contains('dark')")
     assert is_dark == (scheme == "dark")
     user.upload(clips / "short.mp4")
-    user.tab_to("input[type=radio][value='side-by-side']")
-    user.press(Keys.ARROW_RIGHT)
+    user.tab_to("input[type=radio][value=overlay]")
+    user.press(Keys.SPACE)
     user.tab_to("#run")
     user.press(Keys.ENTER)
     assert "45 frames, 1 person." in user.until_said(r"person|people\.")
@@ -292,6 +292,20 @@ def test_a_password_keeps_others_out(tmp_path):
         assert session.get(f"{server.address}config", timeout=SECONDS).ok
     finally:
         server.end(signal.SIGTERM)
+
+
+def test_files_that_nobody_uploaded_are_refused(server, clips):
+    api, session = f"{server.address}gradio_api/", {"session_hash": "stranger"}
+    config = requests.get(f"{server.address}config", timeout=SECONDS).json()
+    (run,) = [each["id"] for each in config["dependencies"] if each["api_name"] == "run"]
+    stolen = {"path": str(clips / "short.mp4"), "meta": {"_type": "gradio.FileData"}}
+    job = {"data": [stolen, None, None, "all", "overlay", "auto", "savgol"], "fn_index": run}
+    assert requests.post(f"{api}queue/join", json=job | session, timeout=SECONDS).ok
+    events = requests.get(f"{api}queue/data", params=session, stream=True, timeout=SECONDS)
+    lines = (line for line in events.iter_lines() if b"process_completed" in line)
+    assert b'"success":false' in next(lines)
+    refused = requests.get(f"{api}file={clips / 'short.mp4'}", timeout=SECONDS)
+    assert refused.status_code == 403
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
