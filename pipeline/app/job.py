@@ -62,8 +62,8 @@ def run_job(
         folder: an empty one, for the results.
         options: of :func:`~gridpose.pipeline.run_video`; files to write are added.
         limits: of the upload.
-        on_progress: called after every frame, with None before what comes after all frames; what it
-            raises ends the job.
+        on_progress: called after every frame, while waiting for one, and with None for what comes
+            after all frames; what it raises ends the job.
 
     Raises:
         InputError: it cannot be used, or exceeds the limits. The upload is called by its name.
@@ -73,8 +73,12 @@ def run_job(
     is_picture = is_image(source)
     is_known = _check_limits(source, limits) is not None
 
+    last = Progress(0, None)
+
     def on_frame(progress: Progress) -> None:
-        on_progress(progress if is_known else Progress(progress.done, None))
+        nonlocal last
+        last = progress if is_known else Progress(progress.done, None)
+        on_progress(last)
 
     drawn = folder / f"{source.stem}-3d{'.png' if is_picture else '.mp4'}"
     result = run_video(
@@ -83,8 +87,7 @@ def run_job(
         # Browsers' recordings do not say how long they are, and files may lie about it.
         replace(options, save_poses=(source.with_suffix(".npz"),), end=limits.seconds),
         on_progress=on_frame,
-        # Loading takes seconds, in which somebody may cancel.
-        on_detector=lambda _: on_progress(Progress(0, None)),
+        while_waiting=lambda: on_progress(last),
     )
     made = Made(drawn, source.with_suffix(".html"), result.frames, len(result.track_ids))
     made.files += result.files

@@ -51,7 +51,6 @@ def test_a_video(actions, folder, fake_detector, make_video):
     assert 'sandbox="allow-scripts"' in viewer
     assert angles.count("<img") == 1
     assert len(files["value"]) == 11
-    assert told[0] == (0.0, "Looking for people")
     assert (1.0, "Writing files") in told
     actions.hold(str(upload), None, ANNA)
     actions.end(ANNA)
@@ -96,3 +95,13 @@ def test_cancelling(actions, folder, fake_detector, make_video):
     assert said == '<div role="status"><p>Cancelled.</p></div>'
     assert not any(result and result["visible"] for result in results)
     assert [file.name for file in folder.iterdir()] == ["dance.mp4"]
+
+
+def test_a_large_viewer_is_only_to_download(
+    actions, folder, fake_detector, make_video, monkeypatch
+):
+    monkeypatch.setattr("gridpose.pipeline.app.actions._INLINE_BYTES", 1000)
+    upload = make_video(folder / "dance.mp4", frames=9, size=(360, 240))
+    _, (_, _, _, viewer, _, files) = answers(actions, str(upload))
+    assert "it is among the downloads" in viewer
+    assert any(file.endswith(".html") for file in files["value"])
