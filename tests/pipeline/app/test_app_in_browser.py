@@ -116,7 +116,8 @@ class User:
         self.until(lambda: self.all("#upload input[type=file]"))[0].send_keys(str(file))
 
     def click(self, selector):
-        self.all(selector)[0].click()
+        # Not with the mouse: what is above it may still be moving.
+        self.run("arguments[0].click()", self.all(selector)[0])
 
     def press(self, *keys):
         from selenium.webdriver import ActionChains
