@@ -50,12 +50,20 @@ class Server:
         self.process.send_signal(number)
         self.process.wait(SECONDS)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()  # where a test has failed
+        self.process.wait(SECONDS)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"), "--max-size", "2", "--max-duration", "20")
-    yield server
-    server.end(signal.SIGTERM)
+    folder = tmp_path_factory.mktemp("server")
+    with Server(folder, "--max-size", "2", "--max-duration", "20") as server:
+        yield server
+        server.end(signal.SIGTERM)
     assert list(server.temporary.iterdir()) == []
 
 
@@ -281,8 +289,7 @@ def test_recording_from_the_webcam(open_page):
 
 
 def test_a_password_keeps_others_out(tmp_path):
-    server = Server(tmp_path, "--auth", "anna:secret")
-    try:
+    with Server(tmp_path, "--auth", "anna:secret") as server:
         assert requests.get(f"{server.address}config", timeout=SECONDS).status_code == 401
         upload = {"files": ("a.mp4", b"0")}
         refused = requests.post(f"{server.address}gradio_api/upload", files=upload, timeout=SECONDS)
@@ -291,8 +298,6 @@ def test_a_password_keeps_others_out(tmp_path):
         login = {"username": "anna", "password": "secret"}
         assert session.post(f"{server.address}login", data=login, timeout=SECONDS).ok
         assert session.get(f"{server.address}config", timeout=SECONDS).ok
-    finally:
-        server.end(signal.SIGTERM)
 
 
 def test_files_that_nobody_uploaded_are_refused(server, clips):
@@ -311,8 +316,7 @@ def test_files_that_nobody_uploaded_are_refused(server, clips):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_server_that_is_ended_amid_a_job_leaves_no_litter(number, clips, tmp_path):
-    server = Server(tmp_path)
-    with browsing() as driver:
+    with Server(tmp_path) as server, browsing() as driver:
         user = User(driver, server)
         user.upload(clips / "long.mp4")
         user.click("#run")
@@ -320,5 +324,6 @@ def test_a_server_that_is_ended_amid_a_job_leaves_no_litter(number, clips, tmp_p
         server.end(number)
     if number == signal.SIGKILL:  # then it is the next one that cleans up
         assert list(tmp_path.iterdir())
-        Server(tmp_path).end(signal.SIGTERM)
+        with Server(tmp_path) as server:
+            server.end(signal.SIGTERM)
     assert list(tmp_path.iterdir()) == []
