@@ -65,6 +65,7 @@ def run_video(
     models: Models | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_detector: Callable[[Detector], None] | None = None,
+    while_waiting: Callable[[], None] | None = None,
     info: StreamInfo | None = None,
 ) -> VideoResult:
     """Detect, follow, lift and draw the people of a video or picture.
@@ -77,6 +78,8 @@ def run_video(
         models: loaded for these options, and not closed; by default for this run only.
         on_progress: called after every finished frame.
         on_detector: called with the detector once it is loaded.
+        while_waiting: called ten times a second until a frame is finished. What this or
+            ``on_progress`` raises ends the run, and nothing of it is left.
         info: what :func:`~gridpose.pipeline.video.ffmpeg.probe` said of the video, if it was asked.
 
     Raises:
@@ -119,7 +122,7 @@ def run_video(
             models = stack.enter_context(Models(options))
         drawn = None if options.select else layout
         run = _Run(frames, drawn, options, models, stopwatch, on_progress, on_detector)
-        run.process(sink)
+        run.process(sink, while_waiting)
         if options.select:
             run.keep_selected()
             if layout is not None and sink is not None:
@@ -243,12 +246,17 @@ class _Run:
         self.detector_name = self.detector_sha256 = ""
         self.lifter_name = self.lifter_sha256 = self.device_name = ""
 
-    def process(self, sink: Sink | None) -> None:
+    def process(self, sink: Sink | None, while_waiting: Callable[[], None] | None = None) -> None:
         """Send every drawn frame to ``sink``, if there is one, and its people to the spool."""
         # Threads inherit priorities, so the detector's must not be started by one that gives way.
         with (
             Background(self._detected, _DETECTED_AHEAD, "detect") as detected,
-            Background(lambda: self._finish(detected, sink), _DRAWN_AHEAD, "finish") as finished,
+            Background(
+                lambda: self._finish(detected, sink),
+                _DRAWN_AHEAD,
+                "finish",
+                while_waiting=while_waiting,
+            ) as finished,
         ):
             for progress in finished:
                 if self._on_progress is not None:

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "video": "Turn a video or picture into one of 3D skeletons.",
     "demo": "Fetch a sample video and run the main job on it.",
     "batch": "Do every video below a folder.",
+    "app": "Do the main job in a browser.",
     "lift": "Lift 2D keypoints that you already have to 3D.",
     "render": "Draw stored poses again.",
     "export": "Write poses for other programs.",
@@ -31,13 +32,14 @@ COMMANDS: Final = {
     "models": "Weights: fetch, check, convert.",
     "doctor": "Say what is installed and what works.",
 }
-"""A sentence for the list of each; its module here has its name."""
+"""A sentence for the list of each; its module here has its name but for `_OTHER_MODULES`."""
+_OTHER_MODULES: Final = {"app": "web"}
 _BOTH_SPELLINGS: Final = ("train", "eval")
 
 
 def load_command(name: str) -> Any:
     """A command by name; its module has it as ``NAME_command``, or ``NAME_app`` for several."""
-    module = import_module(f"gridpose.pipeline.cli.{name}")
+    module = import_module(f"gridpose.pipeline.cli.{_OTHER_MODULES.get(name, name)}")
     group: typer.Typer | None = getattr(module, f"{name}_app", None)
     if group is not None:
         return get_command(group)

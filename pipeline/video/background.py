@@ -19,13 +19,20 @@ class Background(Generic[T]):
 
     A context manager: leaving it stops the thread, wherever the iteration is. An exception in the
     thread is raised where the items are consumed. With ``gives_way`` the thread has a lower
-    priority.
+    priority. Who consumes calls ``while_waiting`` ten times a second when there is no item.
     """
 
     def __init__(
-        self, make: Callable[[], Iterator[T]], ahead: int, name: str, *, gives_way: bool = False
+        self,
+        make: Callable[[], Iterator[T]],
+        ahead: int,
+        name: str,
+        *,
+        gives_way: bool = False,
+        while_waiting: Callable[[], None] | None = None,
     ) -> None:
         self._make = make
+        self._while_waiting = while_waiting
         self._items: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(ahead)
         self._stopped = threading.Event()
         self._gives_way = gives_way
@@ -68,6 +75,8 @@ class Background(Generic[T]):
             try:
                 item = self._items.get(timeout=_POLL_SECONDS)
             except queue.Empty:
+                if self._while_waiting is not None:
+                    self._while_waiting()
                 continue
             if item is None:
                 return

@@ -315,7 +315,7 @@ class VideoReader:
         if decoded == 0:
             raise InputError(f"{self.file}: no frame of it can be decoded{why}")
         if problems:
-            expected = self.frames_expected
+            expected = self.frames_expected if self.info.duration else None
             share = f"{decoded} frames of about {expected}" if expected else f"{decoded} frames"
             self.warnings.append(f"{self.file}: damaged in places; {share} decoded{why}")
 

@@ -248,6 +248,27 @@ def test_a_failing_detector_leaves_nothing_behind(video, tmp_path, lifter):
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_run_can_be_ended_before_its_first_frame(video, tmp_path, lifter):
+    asked = threading.Event()
+
+    def script(frame):
+        assert asked.wait(20)  # nobody is seen until somebody asked
+        return []
+
+    def end():
+        asked.set()
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        run_video(
+            video,
+            tmp_path / "out.mp4",
+            VideoOptions(detector=FakeDetector(script), lifter=lifter),
+            while_waiting=end,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -28,6 +28,7 @@ EXPECTED = {
     f"{COMMON}",
     "batch": f"FOLDER --output/-o {VIDEO} --render/--no-render --workers --include --exclude "
     f"--max-duration --retry-failed --dry-run --timeout --engine --address {COMMON}",
+    "app": f"--host --port --auth --max-size --max-duration {COMMON}",
     "demo": f"--output/-o --overwrite {COMMON}",
     "lift": "keypoints --output/-o --image-size --convention --fps --normalized --lifter --device "
     "--precision --persons --smoothing --repair/--no-repair --constant-bones/--no-constant-bones "

@@ -13,7 +13,8 @@ function press(button, pressed) {
 export class Panel {
   constructor(poses, stage, player, video, redraw) {
     Object.assign(this, { poses, stage, player, video, redraw });
-    this.theme = document.documentElement.dataset.theme;
+    // Inside another page it may have changed since the first paint.
+    this.theme = matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
     byId("scrub").max = poses.frames - 1;
     byId("last-frame").textContent = poses.frames - 1;
     // Numbers that grow must not push what stands beside them.

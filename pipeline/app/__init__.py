@@ -1,0 +1,1 @@
+"""The page of ``gridpose app``: :func:`gridpose.pipeline.run_video` in a browser, by Gradio."""
