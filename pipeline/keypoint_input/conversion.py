@@ -38,14 +38,15 @@ def joints_of(
     flat = keypoints.reshape(-1, count, 2)
     there = np.asarray(np.isfinite(flat).all(-1))
     known = np.ones_like(there, np.float32) if confidence is None else confidence
-    certain = np.where(there, known.reshape(-1, count), np.float32(-np.inf))
+    certain = np.where(there, known.reshape(-1, count), np.float32(0))
+    # Not only what joints mostly consist of: absent keypoints are nowhere, not at a guessed place.
+    absent = ~there @ (convention.matrix != 0).T
     joints: FloatArray = np.empty((len(flat), NUM_JOINTS, 2), np.float32)
     joint_confidence = np.empty((len(flat), NUM_JOINTS), np.float32)
     for start in range(0, len(flat), _BLOCK):
         block = slice(start, start + _BLOCK)
         filled = np.where(there[block, :, None], flat[block], np.float32(0))
         joints[block], joint_confidence[block] = convention.to_human36m(filled, certain[block])
-    absent = np.isneginf(joint_confidence)
     joints[absent] = np.nan
     joint_confidence[absent] = 0
     joints = joints.reshape(*lead, NUM_JOINTS, 2)
