@@ -69,6 +69,41 @@ def test_reset_begins_anew(estimator, detector):
     assert detector.videos == 2
 
 
+def test_frames_may_come_unevenly(lifter):
+    """As a camera gives them of which every other frame is dropped: seen at the lifter's rate."""
+
+    def crossing(index):
+        return [standing_at(150 + 4 * index, 180, 120)]
+
+    every, some = FakeDetector(crossing), FakeDetector(lambda call: crossing(taken[call]))
+    taken = [0, 1, 3, 4, 6, 7, 8, 10, 12, 13, 14, 16, 17, 19]
+    with PoseEstimator(every, lifter) as estimator:
+        expected = [estimator(FRAME, index / 30)[0] for index in range(20)]
+    with PoseEstimator(some, lifter) as estimator:
+        for index in taken:
+            (person,) = estimator(FRAME, 100 + index / 30)
+            np.testing.assert_allclose(person.pose_3d, expected[index].pose_3d, atol=2e-3)
+
+
+def test_a_time_must_rise(estimator):
+    estimator(FRAME, 1.0)
+    for time in (1.0, 0.5, float("nan")):
+        with pytest.raises(InputError, match="second"):
+            estimator(FRAME, time)
+
+
+def test_smoothed_poses_tremble_less(lifter):
+    generator = np.random.default_rng(0)
+    trembling = [standing_at(300, 180, 120) + generator.normal(0, 1.5, (17, 2)) for _ in range(30)]
+
+    def shaking(smooth):
+        with PoseEstimator(FakeDetector(lambda i: [trembling[i]]), lifter, smooth=smooth) as one:
+            poses = np.stack([one(FRAME)[0].pose_3d for _ in range(30)])
+        return np.abs(np.diff(poses[10:], axis=0)).mean()
+
+    assert shaking(True) < 0.6 * shaking(False)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
