@@ -29,6 +29,10 @@ EXPECTED = {
     "batch": f"FOLDER --output/-o {VIDEO} --render/--no-render --workers --include --exclude "
     f"--max-duration --retry-failed --dry-run --timeout --engine --address {COMMON}",
     "demo": f"--output/-o --overwrite {COMMON}",
+    "live": "[SOURCE] --detector --max-persons --lifter --device --fov --smoothing/--no-smoothing "
+    "--layout --view --resolution --theme --trails/--no-trails --hide-unseen/--no-hide-unseen "
+    "--inset --serve/--no-serve --port --record --save-poses --udp --osc --duration --give-up "
+    "--overwrite --quiet/-q --verbose/-v --json",
     "lift": "keypoints --output/-o --image-size --convention --fps --lifter --device --precision "
     f"--fov --overwrite {COMMON}",
     "render": "poses --output/-o --video --layout --view --resolution --theme "
