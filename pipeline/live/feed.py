@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import cv2
 import numpy as np
@@ -122,7 +122,7 @@ class _File:
     ends = True
 
     def __init__(self, file: Path) -> None:
-        self._reader = VideoReader(file)
+        self._reader = VideoReader(file, gives_way=False)
         self.fps = float(self._reader.fps)
         self._frames: Iterator[Frame] = iter(self._reader)
         self._begun: float | None = None
@@ -164,10 +164,9 @@ def _why_no_camera(number: int) -> str:
 @contextlib.contextmanager
 def _silently() -> Iterator[None]:
     """Without OpenCV's own words on stderr; ours say what is wrong."""
-    logging: Any = cv2.utils.logging  # type: ignore[attr-defined]
-    before = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    before = cv2.getLogLevel()
+    cv2.setLogLevel(0)
     try:
         yield
     finally:
-        logging.setLogLevel(before)
+        cv2.setLogLevel(before)

@@ -388,7 +388,10 @@ def _display(
         elif serve is False:
             return None
         else:
-            say("there is no display for a window (DISPLAY is not set), so it is shown as a page")
+            say(
+                "there is no display for a window (DISPLAY names none that answers): it is shown "
+                "as a page"
+            )
     from gridpose.pipeline.live.page import Page
 
     page = Page(options.port, controls)

@@ -125,7 +125,6 @@ function showState(state) {
   byId("latency").textContent = `${state.latency.toFixed(0)} ms`;
   byId("dropped").textContent = state.dropped;
   byId("recording").hidden = !state.recording;
-  byId("pause").setAttribute("aria-pressed", String(state.paused));
   byId("pause").textContent = state.paused ? "Go on" : "Pause";
   explain("trouble", state.trouble);
 }
