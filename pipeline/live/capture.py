@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gridpose.core import GridposeError, ImageArray
 from gridpose.pipeline.live.feed import Feed
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
+
+
+def delays(first: float = FIRST_DELAY) -> Iterator[float]:
+    """Seconds between tries: twice as long each time, up to :data:`LONGEST_DELAY`."""
+    while True:
+        yield first
+        first = min(2 * first, LONGEST_DELAY)
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,9 @@ class Capture:
             return
         self.trouble = f"{self._name}: gives no pictures any more; trying to get it back"
         self._say(self.trouble)
-        delay = self._first_delay
-        while not self._stop.wait(delay):
-            delay = min(2 * delay, LONGEST_DELAY)
+        for delay in delays(self._first_delay):
+            if self._stop.wait(delay):
+                return
             try:
                 feed = self._open_feed()
             except GridposeError:
