@@ -22,9 +22,11 @@ _DEVICE: Final = re.compile(r"/dev/video(\d+)")
 _CAMERA_SIZE: Final = (1280, 720)
 _OPEN_SECONDS, _READ_SECONDS = 10, 5
 _USUAL_FPS: Final = 30.0
-_LOW_LATENCY: Final = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
-_OPENCV_OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-"""How OpenCV is told; what the user has set stays."""
+_OPENCV_SETTINGS: Final = {
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # quiet
+}
+"""OpenCV takes these from the environment; what the user has set stays."""
 
 
 class Feed(Protocol):
@@ -74,7 +76,8 @@ class _Opened:
 
     def read(self) -> ImageArray | None:
         """See :class:`Feed`; OpenCV itself waits no longer than some seconds."""
-        there, image = self._capture.read()
+        with _silently():
+            there, image = self._capture.read()
         if not there:
             return None
         if image.ndim == 2:
@@ -108,7 +111,8 @@ class _Stream(_Opened):
             # Each further thread of a decoder keeps a frame back.
             *(cv2.CAP_PROP_N_THREADS, 1),
         ]
-        os.environ.setdefault(_OPENCV_OPTIONS, _LOW_LATENCY)
+        for name, value in _OPENCV_SETTINGS.items():
+            os.environ.setdefault(name, value)
         with _silently():
             capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, options)
         if not capture.isOpened():

@@ -29,6 +29,7 @@ _OWN: Final = Path(__file__).with_name("assets")
 _QUALITY: Final = 80
 _BOUNDARY: Final = "gridpose-picture"
 _LONGEST_WAIT: Final = 1.0
+_FAREWELL_SECONDS: Final = 0.5
 _SEND_SECONDS: Final = 10.0
 """Who takes nothing for so long is let go."""
 _TYPES: Final = {
@@ -81,11 +82,14 @@ class _Board:
     def watch(self, change: int) -> None:
         with self._changed:
             self.watchers += change
+            self._changed.notify_all()
 
     def close(self) -> None:
+        """Wait a moment until all who watch have been told."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()
+            self._changed.wait_for(lambda: not self.watchers, _FAREWELL_SECONDS)
 
 
 class Page:

@@ -13,6 +13,8 @@ from gridpose.visualize.overlay import label, text_scale
 from gridpose.visualize.palette import THEMES, Theme
 
 _TITLE: Final = "gridpose live"
+_WIDEST: Final = 1280
+"""Of the window before the user changes it, px."""
 
 
 class Window:
@@ -32,8 +34,11 @@ class Window:
 
     def __init__(self, controls: Controls, theme: Theme = THEMES["dark"]) -> None:
         self._controls, self._theme = controls, theme
+        self._is_sized = False
         try:
-            cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            # Without Qt's tool bar.
+            kind = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+            cv2.namedWindow(_TITLE, kind)
         except cv2.error as error:
             raise MissingError(
                 "this OpenCV cannot open windows (opencv-python can, opencv-python-headless "
@@ -48,6 +53,10 @@ class Window:
         text = state.trouble or state.text()
         label(shown, text, place, self._theme.text, 0.5 * scale, self._theme.rim)
         cv2.imshow(_TITLE, shown)
+        if not self._is_sized:
+            scale = min(1.0, _WIDEST / image.shape[1])
+            cv2.resizeWindow(_TITLE, round(image.shape[1] * scale), round(image.shape[0] * scale))
+            self._is_sized = True
 
     def attend(self, state: State) -> None:
         """Let the window live, and take keys; closing it ends the session."""

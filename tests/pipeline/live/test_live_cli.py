@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,3 +73,30 @@ def test_what_cannot_be_is_told_in_one_sentence(invoke, arguments, code, words):
     assert result.exit_code == code
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_with_a_display_it_is_a_window(make_video, tmp_path):
+    server = shutil.which("Xvfb")
+    if server is None:
+        pytest.skip("needs Xvfb (Debian: xvfb)")
+    file = make_video(tmp_path / "clip.mp4", frames=40, fps="20", size=(160, 120))
+    read, write = os.pipe()
+    with subprocess.Popen(
+        [server, "-displayfd", str(write)], pass_fds=[write], stderr=subprocess.DEVNULL
+    ) as screen:
+        try:
+            number = os.read(read, 20).decode().strip()
+            done = subprocess.run(
+                [*MAIN, str(file)],
+                env={**os.environ, "DISPLAY": f":{number}"},
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+        finally:
+            screen.terminate()
+    assert done.returncode == 0, done.stderr
+    assert "open http" not in done.stderr
+    assert "frames" in done.stderr.splitlines()[-1]
