@@ -4,10 +4,8 @@ import base64
 import gzip
 import html
 import json
-import os
 import re
 import runpy
-import shutil
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -27,14 +25,6 @@ from gridpose.visualize.viewer import viewer_page
 
 ROOT = Path(__file__).parents[2]
 MILLIMETRE = 1e-3
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--use-gl=angle"),
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic"),
-    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--autoplay-policy=no-user-gesture-required"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +97,6 @@ def test_refusals(tracks, monkeypatch, tmp_path):
 
 
 # In the browser ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if not (BROWSER and DRIVER):
-        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
-    os.environ["SE_OFFLINE"] = "true"  # nothing is fetched or reported
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 class Page:

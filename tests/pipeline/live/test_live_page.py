@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from mjpeg_server import parts
+from poses import MOCAP, tracks_of
 
 from gridpose.core import UsageError
 from gridpose.pipeline.live.controls import Controls, State
@@ -138,3 +139,96 @@ def test_a_port_that_is_taken(page, controls):
     port = int(page.address.rstrip("/").rpartition(":")[2])
     with pytest.raises(UsageError, match=rf"`port={port}`: cannot be had"):
         Page(port, controls)
+
+
+class Shown:
+    """A page that is shown in the browser, while a thread shows pictures in it."""
+
+    def __init__(self, driver, page):
+        self.driver, self.page, self.people = driver, page, []
+        self.state = State(fps=12.0)
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.play)
+        self.thread.start()
+        driver.get_log("browser")  # of pages before
+        driver.get(page.address)
+        self.until("return window.gridpose?.frames > 2")
+
+    def play(self):
+        number = 0
+        while not self.done.wait(0.05):
+            number += 1
+            if self.page.is_watched:
+                self.page.show(PICTURE, self.people, number / 20, self.state)
+
+    def until(self, code, *arguments):
+        end = time.monotonic() + PATIENCE
+        while not (value := self.driver.execute_script(code, *arguments)):
+            assert time.monotonic() < end, code
+            time.sleep(0.02)
+        return value
+
+    def key(self, key):
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(key).perform()
+
+    def close(self):
+        self.done.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def shown(chromium, page):
+    one = Shown(chromium, page)
+    yield one
+    one.close()
+
+
+JOINT = """
+const [wanted, joint] = arguments;
+const { skeletons } = gridpose.stage;
+const skeleton = skeletons.find(({ id, group }) => group.visible && id === wanted);
+return skeleton?.jointPosition(joint);
+"""
+
+
+@pytest.mark.slow
+def test_the_browser_shows_who_is_there(shown):
+    tracks = tracks_of(MOCAP - (1, 1, 0) * MOCAP[:, :1], (MOCAP - (1, 1, 0) * MOCAP[:, :1])[::-1])
+    shown.people = tracks.people(5)
+    shown.until("return gridpose.people.length === 2")
+    for person in shown.people:
+        for joint in (0, 10, 13):
+            place = shown.until(JOINT, person.track_id, joint)
+            np.testing.assert_allclose(place, person.pose_world[joint], atol=1e-3)
+    left, right = shown.driver.execute_script(
+        "return gridpose.stage.skeletons.slice(0, 2).map(({ group }) => group.position.x)"
+    )
+    assert abs(left - right) > 0.5
+    assert shown.until("return document.getElementById('picture-now').naturalWidth") == 64
+    shown.people = shown.people[1:]
+    number = shown.people[0].track_id
+    shown.until("return gridpose.stage.skeletons.filter(({group}) => group.visible).length === 1")
+    shown.until(JOINT, number, 0)
+    assert not [line for line in shown.driver.get_log("browser") if line["level"] == "SEVERE"]
+
+
+@pytest.mark.slow
+def test_the_browser_has_keys_and_tells_of_trouble(shown, controls):
+    shown.key("l")
+    assert shown.driver.execute_script("return document.body.dataset.layout") == "picture"
+    shown.key("t")
+    assert shown.driver.execute_script("return gridpose.stage.controls.autoRotate")
+    shown.key(" ")
+    shown.state = State(paused=True, trouble="camera 0: gone")
+    shown.until("return document.getElementById('pause').textContent === 'Go on'")
+    shown.until("return document.getElementById('trouble').textContent === 'camera 0: gone'")
+    assert controls.paused
+    shown.key("q")
+    end = time.monotonic() + PATIENCE
+    while not controls.quit:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    shown.page.close()
+    shown.until("return document.getElementById('trouble').textContent.includes('has ended')")
