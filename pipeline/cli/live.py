@@ -42,7 +42,7 @@ def live_command(
       gridpose live 1 --serve --osc 9000
       gridpose live dance.mp4 --json --no-serve > poses.jsonl
     """  # noqa: D301
-    from gridpose.pipeline.live.session import run_live
+    from gridpose.pipeline.live.run import run_live
 
     console = Console(quiet, verbose, json_output)
     result = run_live(source, options, say=console.info, lines=sys.stdout if json_output else None)

@@ -77,7 +77,10 @@ class _Opened:
     def read(self) -> ImageArray | None:
         """See :class:`Feed`; OpenCV itself waits no longer than some seconds."""
         with _silently():
-            there, image = self._capture.read()
+            try:
+                there, image = self._capture.read()
+            except cv2.error:
+                return None
         if not there:
             return None
         if image.ndim == 2:

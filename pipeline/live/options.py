@@ -60,7 +60,7 @@ def has_display() -> bool:
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """Options of :func:`gridpose.pipeline.live.session.run_live`.
+    """Options of :func:`gridpose.pipeline.live.run.run_live`.
 
     Attributes:
         detector: by name, or loaded; then it stays open.

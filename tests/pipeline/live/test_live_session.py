@@ -12,7 +12,8 @@ from gridpose.core import InputError, MissingError, UsageError
 from gridpose.pipeline import read_pose_file
 from gridpose.pipeline.live.controls import Controls
 from gridpose.pipeline.live.options import LiveOptions
-from gridpose.pipeline.live.session import fitted, run_live
+from gridpose.pipeline.live.run import run_live
+from gridpose.pipeline.live.session import fitted
 
 SIZE = (160, 120)
 SHOWN = "320x240"
@@ -65,7 +66,7 @@ def cameras(monkeypatch):
                 raise one
             return one
 
-        monkeypatch.setattr("gridpose.pipeline.live.session.open_feed", open_feed)
+        monkeypatch.setattr("gridpose.pipeline.live.run.open_feed", open_feed)
 
     return plug
 
