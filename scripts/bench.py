@@ -419,14 +419,14 @@ def live(
             rest = child.stderr.read()
     elapsed = last - begun - min(5.0, seconds / 4)
     median, late = 1000 * np.percentile(latencies, [50, 95])
-    grown = np.polyfit(np.linspace(0, elapsed / 60, len(memory)), memory, 1)[0]
+    quarters = [f"{np.median(part):.0f}" for part in np.array_split(memory, 4)]
     print(
         f"{os.cpu_count()} cores, of which other programs had {(others_now - others) / elapsed:.2f}"
     )
     print(f"  glass to glass: median {median:.0f} ms, 95 % below {late:.0f} ms")
     print(f"  {len(latencies) / elapsed:.1f} fps, of {fps:g} sent")
     print(f"  {1000 * (spent_now - spent) / len(latencies):.0f} CPU ms a picture")
-    print(f"  memory {memory[-1]:.0f} MiB, {grown:+.2f} MiB a minute")
+    print(f"  memory, quarter by quarter: {', '.join(quarters)} MiB")
     print(f"  {rest.strip().splitlines()[-1]}")
 
 
