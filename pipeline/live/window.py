@@ -35,6 +35,8 @@ class Window:
     def __init__(self, controls: Controls, theme: Theme = THEMES["dark"]) -> None:
         self._controls, self._theme = controls, theme
         self._is_sized = False
+        self._image: ImageArray | None = None
+        self._state = State()
         try:
             # Without Qt's tool bar.
             kind = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
@@ -47,6 +49,7 @@ class Window:
 
     def show(self, image: ImageArray, people: Sequence[Person], time: float, state: State) -> None:
         """A picture (H, W, 3) RGB, with a line about the session."""
+        self._image, self._state = image, state
         shown = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         scale = text_scale(image.shape[0])
         place = (image.shape[1] / 2, image.shape[0] - 16 * scale)
@@ -60,6 +63,9 @@ class Window:
 
     def attend(self, state: State) -> None:
         """Let the window live, and take keys; closing it ends the session."""
+        is_news = (state.paused, state.trouble) != (self._state.paused, self._state.trouble)
+        if is_news and self._image is not None:
+            self.show(self._image, (), 0.0, state)
         key = cv2.waitKey(1)
         if key >= 0:
             self._controls.press(chr(key & 0xFF))
