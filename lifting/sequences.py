@@ -32,6 +32,8 @@ _LENGTHS = 8
 """Windows at the ends of a track are made longer in the same way, to every eighth length: OpenVINO
 keeps a megabyte or more for each length it has seen. Those in the middle of a track have one of
 these lengths already."""
+NEWEST_SECONDS = (_SHORTEST - 1) / WINDOW_FPS
+"""Of the past that :func:`lift_newest` sees."""
 _SAME_RATE = 0.04
 """Frame rates that differ by less are taken for equal."""
 _WINDOWS_AT_ONCE = 16
@@ -177,14 +179,7 @@ class SequenceStream:
         return np.arange(max(first, oldest), min(end, last) + 1).astype(np.float64) * self._step
 
     def _at(self, times: DoubleArray) -> tuple[FloatArray, FloatArray]:
-        """Joints and confidence at times between frames; the nearer frame's if one is unseen."""
-        before = np.floor(times + 1e-6).astype(int) - self._first
-        after = np.minimum(before + 1, len(self._flat) - 1)
-        share = np.clip(times - self._first - before, 0, 1)[:, None].astype(np.float32)
-        both = (self._confidence[before] > 0) & (self._confidence[after] > 0)
-        share = np.where(both, share, (share >= 0.5).astype(np.float32))
-        flat = _mixed(self._flat[before], self._flat[after], share[..., None])
-        return flat, _mixed(self._confidence[before], self._confidence[after], share)
+        return _sampled(self._flat, self._confidence, times - self._first)
 
     def _forget(self) -> None:
         """Drop what no later window sees."""
@@ -192,6 +187,19 @@ class SequenceStream:
         count = max(0, oldest - self._first)
         self._flat, self._confidence = self._flat[count:], self._confidence[count:]
         self._first += count
+
+
+def _sampled(
+    flat: FloatArray, confidence: FloatArray, places: DoubleArray
+) -> tuple[FloatArray, FloatArray]:
+    """Joints and confidence at places between frames; the nearer frame's if one is unseen."""
+    before = np.floor(places + 1e-6).astype(int)
+    after = np.minimum(before + 1, len(flat) - 1)
+    share = np.clip(places - before, 0, 1)[:, None].astype(np.float32)
+    both = (confidence[before] > 0) & (confidence[after] > 0)
+    share = np.where(both, share, (share >= 0.5).astype(np.float32))
+    mixed = _mixed(flat[before], flat[after], share[..., None])
+    return mixed, _mixed(confidence[before], confidence[after], share)
 
 
 def _lacking(frames: int) -> int:
@@ -209,6 +217,37 @@ def _between(frames: AnyArray, times: DoubleArray, poses: FloatArray) -> FloatAr
     if len(times) < 2 or np.isin(inside, times).all():
         return np.array(poses[np.searchsorted(times, inside)])
     return np.asarray(CubicSpline(times, poses, axis=0)(inside), np.float32)
+
+
+def lift_newest(
+    lift: LiftWindows, times: DoubleArray, flat: FloatArray, confidence: FloatArray
+) -> FloatArray:
+    """Poses of people in the newest frame, lifted with those before it and without look-ahead.
+
+    Everybody's window is as short as the network knows any (:data:`NEWEST_SECONDS`), so that all
+    come out of one call that takes the same time for every frame.
+
+    Args:
+        lift: what lifts windows.
+        times: (T,) s of the frames; rising, as unevenly as they like.
+        flat: (N, T, 17, 2) joints as of :func:`flat_image`.
+        confidence: (N, T, 17), 0 where unseen; everybody is seen in some frame.
+
+    Returns:
+        (N, 17, 3) m, camera axes, hip at the origin.
+    """
+    wanted = times[-1] - np.arange(_SHORTEST - 1, -1, -1) / WINDOW_FPS
+    windows, newest = [], []
+    for joints, rated in zip(flat, confidence, strict=True):
+        first = int(rated.any(-1).argmax())
+        known = wanted[wanted >= times[first] - 1e-4]
+        still = (_SHORTEST - len(known)) // 2
+        places = np.interp(known, times, np.arange(len(times), dtype=np.float64))
+        padding = still, _SHORTEST - len(known) - still
+        windows.append(_sampled(joints, rated, np.pad(places, padding, mode="edge")))
+        newest.append(still + len(known) - 1)
+    seen, certain = (np.stack(each) for each in zip(*windows, strict=True))
+    return lift(seen, certain)[np.arange(len(newest)), newest]
 
 
 def lift_keypoints(

@@ -3,6 +3,8 @@ from .estimator import PoseEstimator
 from .exports import export_poses
 from .exports.angles import write_angles
 from .keypoint_input.lift import lift_file
+from .live.options import LiveOptions
+from .live.run import run_live
 from .models import Models
 from .options import VideoOptions
 from .poses.file import read_pose_file
@@ -12,6 +14,7 @@ from .run import run_video
 
 __all__ = [
     "BatchOptions",
+    "LiveOptions",
     "Models",
     "PoseEstimator",
     "Progress",
@@ -23,6 +26,7 @@ __all__ = [
     "read_pose_file",
     "render_poses",
     "run_batch",
+    "run_live",
     "run_video",
     "write_angles",
 ]

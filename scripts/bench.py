@@ -338,6 +338,98 @@ def viewer(
                 )
 
 
+_BITS = 12
+_BLOCK = 20
+
+
+def numbered(image: ImageArray, number: int) -> ImageArray:
+    """A picture with its number along its upper edge, as black and white squares."""
+    marked = image.copy()
+    for bit in range(_BITS):
+        marked[:_BLOCK, bit * _BLOCK : (bit + 1) * _BLOCK] = 255 * (number >> bit & 1)
+    return marked
+
+
+def number_in(image: ImageArray) -> int:
+    """The number that :func:`numbered` has put there."""
+    middle = image[_BLOCK // 2, _BLOCK // 2 : _BITS * _BLOCK : _BLOCK].mean(-1)
+    return sum(1 << bit for bit in range(_BITS) if middle[bit] > 127)
+
+
+@app.command()
+def live(
+    source: VideoArgument = None,
+    seconds: float = 60.0,
+    fps: float = 30.0,
+    persons: int = 1,
+    detector: str = "auto",
+) -> None:
+    """`gridpose live` on a 720p MJPEG stream: from a picture's sending to its arrival in the page.
+
+    Each picture carries its number; a client of the page's picture reads it there.
+    """
+    import urllib.request
+
+    import cv2
+    import psutil
+    from mjpeg_server import camera, parts
+
+    from gridpose.pipeline.sample import sample_video
+    from gridpose.pipeline.video.reader import VideoReader
+
+    with VideoReader(source or sample_video()) as reader:
+        jpegs = []
+        for number, frame in enumerate(islice(reader, 1 << _BITS)):
+            image = cv2.resize(frame.image, (1280, 720), interpolation=cv2.INTER_AREA)
+            image = cv2.cvtColor(numbered(image, number), cv2.COLOR_RGB2BGR)
+            jpegs.append(cv2.imencode(".jpg", image)[1].tobytes())
+    program = str(Path(sys.executable).with_name("gridpose"))
+    arguments = ["--serve", "--port", "0", "--max-persons", str(persons), "--detector", detector]
+    latencies: list[float] = []
+    memory: list[float] = []
+
+    def ours(process: psutil.Process) -> float:
+        return sum(sum(each.cpu_times()[:2]) for each in (process, psutil.Process()))
+
+    def busy() -> float:
+        times = psutil.cpu_times()
+        return sum(times) - times.idle - times.iowait
+
+    with camera(jpegs, fps) as server:
+        command = [program, "live", server.address, *arguments, "--duration", str(seconds)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+            assert child.stderr is not None
+            said = iter(child.stderr.readline, "")
+            page = next(line.split()[1] for line in said if line.startswith("open "))
+            process, begun, spent = psutil.Process(child.pid), 0.0, 0.0
+            others = 0.0
+            with urllib.request.urlopen(f"{page}picture") as stream:
+                for jpeg in parts(stream):
+                    now = time.monotonic()
+                    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+                    begun = begun or now
+                    if now - begun < min(5.0, seconds / 4):  # the first pictures warm it up
+                        spent = sum(process.cpu_times()[:2])
+                        others = busy() - ours(process)
+                        continue
+                    latencies.append(now - server.sent[number_in(image)])
+                    memory.append(process.memory_info().rss / 2**20)
+                    spent_now, last = sum(process.cpu_times()[:2]), now
+                    others_now = busy() - ours(process)
+            rest = child.stderr.read()
+    elapsed = last - begun - min(5.0, seconds / 4)
+    median, late = 1000 * np.percentile(latencies, [50, 95])
+    quarters = [f"{np.median(part):.0f}" for part in np.array_split(memory, 4)]
+    print(
+        f"{os.cpu_count()} cores, of which other programs had {(others_now - others) / elapsed:.2f}"
+    )
+    print(f"  glass to glass: median {median:.0f} ms, 95 % below {late:.0f} ms")
+    print(f"  {len(latencies) / elapsed:.1f} fps, of {fps:g} sent")
+    print(f"  {1000 * (spent_now - spent) / len(latencies):.0f} CPU ms a picture")
+    print(f"  memory, quarter by quarter: {', '.join(quarters)} MiB")
+    print(f"  {rest.strip().splitlines()[-1]}")
+
+
 def make_clips(folder: Path, count: int, seconds: float) -> None:
     """So many different clips of the demo's video, half a second apart."""
     from gridpose.pipeline.sample import sample_video

@@ -12,6 +12,7 @@ os.environ.setdefault("TERMINAL_WIDTH", "300")
 import hypothesis
 import media
 import pytest
+from browser import browsing
 from fakes import FakeDetector
 
 from gridpose.core import MissingError
@@ -68,6 +69,13 @@ def frame_lifter():
     from gridpose.lifting import load_lifter
 
     return load_lifter("default-frame")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser, as a Selenium driver."""
+    with browsing() as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -119,6 +119,8 @@ def load_blazepose(
     *,
     precision: EnginePrecision = "fp32",
     reason: str = "asked for",
+    levels: int = 3,
+    search_seconds: float = 0.5,
 ) -> TopDownDetector:
     """Load the embedded detector.
 
@@ -128,6 +130,9 @@ def load_blazepose(
         precision: of the landmark network. ``bf16`` takes 40 % less time where the processor has
             it; keypoints change by half a px of the crop, uncertain ones by 10 to 20.
         reason: why this detector, for the user.
+        levels: 2 or 3, into how small tiles a frame is divided to search for people: with 2 only
+            those near the camera are found, in half the time.
+        search_seconds: how often to search although nobody was lost.
 
     Raises:
         MissingError: OpenVINO or a network is missing.
@@ -144,13 +149,13 @@ def load_blazepose(
     return TopDownDetector(
         "blazepose" if chosen == "heavy" else f"blazepose-{chosen}",
         BlazePoseNetwork(detector, network),
-        BlazePosePersons(detector, network, max_persons, levels=3),
+        BlazePosePersons(detector, network, max_persons, levels=levels),
         BLAZEPOSE_33,
         sha256((PERSON_DETECTOR.sha256 + LANDMARKS[chosen].sha256).encode()),
         reason=reason,
         notices=notices,
-        search_seconds=0.5,
+        search_seconds=search_seconds,
         max_persons=max_persons,
         min_score=_MIN_SCORE,
-        quick_finder=BlazePosePersons(detector, network, max_persons, levels=2),
+        quick_finder=BlazePosePersons(detector, network, max_persons, levels=levels - 1),
     )

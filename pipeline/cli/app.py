@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "demo": "Fetch a sample video and run the main job on it.",
     "batch": "Do every video below a folder.",
     "app": "Do the main job in a browser.",
+    "live": "Show the skeletons of whoever is in front of a camera.",
     "lift": "Lift 2D keypoints that you already have to 3D.",
     "render": "Draw stored poses again.",
     "export": "Write poses for other programs.",

@@ -47,30 +47,46 @@ def butterworth(values: AnyArray, fps: float, cutoff: float = BUTTERWORTH_HZ) ->
     return np.asarray(sosfiltfilt(sections, values, axis=0, padlen=pad))
 
 
-def one_euro(
-    values: AnyArray,
-    fps: float,
-    min_cutoff: float = 1.5,
-    beta: float = 3.0,
-    derivative_cutoff: float = 1.0,
-) -> AnyArray:
-    """One-Euro filter along axis 0 of (T, ...), without NaN.
+class OneEuro:
+    """One-Euro filter of values (...) that come one at a time, however unevenly.
 
     Casiez, Roussel & Vogel, "1 Euro Filter", CHI 2012. Causal: less lag when a joint moves fast.
-    Cut-off frequencies in Hz; ``beta`` in Hz per (unit/s).
+
+    Args:
+        min_cutoff: cut-off frequency of what stands still, Hz.
+        beta: by how much it rises, Hz per (unit/s).
+        derivative_cutoff: cut-off frequency of the speed, Hz.
     """
-    result = values.copy()
-    state, slope = values[0], np.zeros_like(values[0])
 
-    def weight(cutoff: AnyArray | float) -> AnyArray:
-        tau = 1 / (2 * np.pi * np.asarray(cutoff))
-        return np.asarray(1 / (1 + tau * fps))
+    def __init__(
+        self, min_cutoff: float = 1.5, beta: float = 3.0, derivative_cutoff: float = 1.0
+    ) -> None:
+        self._min_cutoff, self._beta = min_cutoff, beta
+        self._derivative_cutoff = derivative_cutoff
+        self._state: AnyArray | None = None
+        self._slope: AnyArray = np.zeros(())
 
-    for index in range(1, len(values)):
-        raw_slope = (values[index] - state) * fps
-        slope = slope + weight(derivative_cutoff) * (raw_slope - slope)
-        state = state + weight(min_cutoff + beta * np.abs(slope)) * (values[index] - state)
-        result[index] = state
+    def __call__(self, values: AnyArray, elapsed: float) -> AnyArray:
+        """The next values, smoothed; ``elapsed`` seconds after those before, more than 0."""
+        if self._state is None:
+            self._state, self._slope = values, np.zeros_like(values)
+            return values
+
+        def weight(cutoff: AnyArray | float) -> AnyArray:
+            return np.asarray(1 / (1 + 1 / (2 * np.pi * np.asarray(cutoff) * elapsed)))
+
+        slope = (values - self._state) / elapsed
+        self._slope = self._slope + weight(self._derivative_cutoff) * (slope - self._slope)
+        cutoff = self._min_cutoff + self._beta * np.abs(self._slope)
+        self._state = self._state + weight(cutoff) * (values - self._state)
+        return self._state
+
+
+def one_euro(values: AnyArray, fps: float) -> AnyArray:
+    """:class:`OneEuro` along axis 0 of (T, ...), without NaN."""
+    euro, result = OneEuro(), values.copy()
+    for index, value in enumerate(values):
+        result[index] = euro(value, 1 / fps)
     return result
 
 

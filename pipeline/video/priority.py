@@ -22,17 +22,20 @@ def give_way() -> None:
     _lower(threading.get_native_id())
 
 
-def spawn(arguments: list[str], **streams: Any) -> subprocess.Popen[bytes]:
-    """Start a child process with lower priority, out of reach of the terminal's Ctrl-C.
+def spawn(
+    arguments: list[str], *, gives_way: bool = True, **streams: Any
+) -> subprocess.Popen[bytes]:
+    """Start a child process, with lower priority if it gives way.
 
-    Ctrl-C is for us; we end our children ourselves.
+    It is out of reach of the terminal's Ctrl-C, which is for us; we end our children ourselves.
     """
     options: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "linux" and sys.version_info >= (3, 11):
         # Linux shares cores out among sessions first, and heeds priorities only within each.
         options = {"process_group": 0}
     child = subprocess.Popen(arguments, **streams, **options)
-    _lower(child.pid)
+    if gives_way:
+        _lower(child.pid)
     return child
 
 

@@ -164,6 +164,7 @@ class VideoReader:
         end: second at which to stop.
         stride: take every n-th frame.
         info: what :func:`~gridpose.pipeline.video.ffmpeg.probe` said, where it was asked already.
+        gives_way: decode at lower priority; not where it has to keep up with the clock.
 
     Raises:
         InputError: not a readable video.
@@ -176,9 +177,12 @@ class VideoReader:
         end: float | None = None,
         stride: int = 1,
         info: StreamInfo | None = None,
+        *,
+        gives_way: bool = True,
     ) -> None:
         check_readable(file)
         self.file = file
+        self._gives_way = gives_way
         self.info = info or probe(file)
         self.start, self.end, self.stride = start, end, stride
         self.warnings: list[str] = []
@@ -243,6 +247,7 @@ class VideoReader:
         )
         process = spawn(
             arguments,
+            gives_way=self._gives_way,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

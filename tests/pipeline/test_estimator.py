@@ -3,6 +3,7 @@ import pytest
 from fakes import FakeDetector, standing_at
 
 from gridpose.core import InputError, UsageError
+from gridpose.detectors import Detection
 from gridpose.pipeline import PoseEstimator, VideoOptions, run_video
 
 FRAME = np.zeros((360, 640, 3), np.uint8)
@@ -69,6 +70,41 @@ def test_reset_begins_anew(estimator, detector):
     assert detector.videos == 2
 
 
+def test_frames_may_come_unevenly(lifter):
+    """As a camera gives them of which every other frame is dropped: seen at the lifter's rate."""
+
+    def crossing(index):
+        return [standing_at(150 + 4 * index, 180, 120)]
+
+    every, some = FakeDetector(crossing), FakeDetector(lambda call: crossing(taken[call]))
+    taken = [0, 1, 3, 4, 6, 7, 8, 10, 12, 13, 14, 16, 17, 19]
+    with PoseEstimator(every, lifter) as estimator:
+        expected = [estimator(FRAME, index / 30)[0] for index in range(20)]
+    with PoseEstimator(some, lifter) as estimator:
+        for index in taken:
+            (person,) = estimator(FRAME, 100 + index / 30)
+            np.testing.assert_allclose(person.pose_3d, expected[index].pose_3d, atol=2e-3)
+
+
+def test_a_time_must_rise(estimator):
+    estimator(FRAME, 1.0)
+    for time in (1.0, 0.5, float("nan")):
+        with pytest.raises(InputError, match="second"):
+            estimator(FRAME, time)
+
+
+def test_smoothed_poses_tremble_less(lifter):
+    generator = np.random.default_rng(0)
+    trembling = [standing_at(300, 180, 120) + generator.normal(0, 1.5, (17, 2)) for _ in range(30)]
+
+    def shaking(smooth):
+        with PoseEstimator(FakeDetector(lambda i: [trembling[i]]), lifter, smooth=smooth) as one:
+            poses = np.stack([one(FRAME)[0].pose_3d for _ in range(30)])
+        return np.abs(np.diff(poses[10:], axis=0)).mean()
+
+    assert shaking(True) < 0.6 * shaking(False)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -117,3 +153,39 @@ def test_poses_are_close_to_those_of_a_run(sample_video, tmp_path):
                     apart.append(np.linalg.norm(person.pose_3d - other.pose_3d, axis=-1).mean())
     assert len(apart) > 60
     assert np.mean(apart) < 0.05
+
+
+class Recorded(FakeDetector):
+    """Finds what is set before each frame."""
+
+    def detect(self, frames, times):
+        box = np.concatenate((self.keypoints.min(0), self.keypoints.max(0))).astype(np.float32)
+        return [[Detection(box, self.keypoints, self.confidence, 1)]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "error_mm"), [(1, 46), (2, 46)])
+def test_smoothing_takes_trembling_away_and_little_else(shared, lifter, step, error_mm):
+    """Of noisy keypoints of simulated cameras, at 30 fps and with every other frame dropped."""
+    data = dict(np.load(shared / "mocap" / "bench_temporal.npz"))
+    errors, trembling = {False: [], True: []}, {False: [], True: []}
+    for sequence in (0, 12, 24):
+        rows = np.flatnonzero(data["sequence"] == np.unique(data["sequence"])[sequence])[:90:step]
+        width, height = data["image_size"][rows[0]]
+        fov = np.degrees(2 * np.arctan(width / 2 / data["focal_px"][rows[0]]))
+        truth = data["poses_camera"][rows] - data["poses_camera"][rows, :1]
+        for smooth in (False, True):
+            detector = Recorded()
+            with PoseEstimator(detector, lifter, fov=float(fov), smooth=smooth) as estimator:
+                poses = []
+                for number, row in enumerate(rows):
+                    detector.keypoints = data["keypoints_noisy_px"][row]
+                    detector.confidence = data["confidence"][row].astype(np.float32)
+                    frame = np.zeros((height, width, 3), np.uint8)
+                    poses.append(estimator(frame, number * step / 30)[0].pose_3d)
+            off = np.stack(poses) - truth
+            errors[smooth].append(1000 * np.linalg.norm(off, axis=-1).mean())
+            trembling[smooth].append(np.linalg.norm(np.diff(off, 2, axis=0), axis=-1).mean())
+    assert np.mean(errors[True]) < error_mm
+    assert np.mean(errors[True]) < np.mean(errors[False]) + 4
+    assert np.mean(trembling[True]) < 0.65 * np.mean(trembling[False])

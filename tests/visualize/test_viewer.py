@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from browser import browsing
 from fault_server import Served, serving
 from poses import MOCAP, tracks_of
 
@@ -98,12 +97,6 @@ def test_refusals(tracks, monkeypatch, tmp_path):
 
 
 # In the browser ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browsing() as driver:
-        yield driver
 
 
 class Page:

@@ -71,21 +71,40 @@ def viewer_page(
         raise InputError("the frame times are not finite or decrease")
     header, blocks = _packed(tracks)
     header["hideUnseen"] = hide_unseen
-    scripts = {name: _vendored(file) for name, file in _LIBRARY.items()}
-    for file in sorted(ASSETS.glob("*.js")):
-        scripts[f"gridpose/{file.name}"] = file.read_bytes()
     return _filled(
         _asset("page.html"),
         {
             "title": html.escape(title),
             "style": _asset("viewer.css"),
-            "modules": "\n".join(_module(name, text) for name, text in scripts.items()),
+            "modules": "\n".join(_module(name, text) for name, text in modules().items()),
             "header": _json(header),
             "poses": _compressed(blocks),
             "video": "" if video is None else base64.b64encode(video).decode(),
             "licence": html.escape(_vendored("LICENSE").decode()),
         },
     )
+
+
+def modules() -> dict[str, bytes]:
+    """The JavaScript that draws, by the names under which it is imported.
+
+    Raises:
+        MissingError: three.js is not there.
+    """
+    scripts = {name: _vendored(file) for name, file in _LIBRARY.items()}
+    for file in sorted(ASSETS.glob("*.js")):
+        scripts[f"gridpose/{file.name}"] = file.read_bytes()
+    return scripts
+
+
+def anatomy() -> dict[str, Any]:
+    """What the drawing needs to know besides poses: joints, bones, colours of the stage."""
+    return {
+        "jointNames": JOINT_NAMES,
+        "bones": BONES,
+        "faintest": FAINTEST,
+        "stage": _stage_colours(),
+    }
 
 
 def _asset(name: str) -> str:
@@ -140,12 +159,9 @@ def _packed(tracks: PoseTracks) -> tuple[dict[str, Any], bytes]:
         "frames": len(tracks.frame_time),
         "imageSize": list(tracks.image_size),
         "keypointStep": step,
-        "jointNames": JOINT_NAMES,
-        "bones": BONES,
-        "faintest": FAINTEST,
-        "stage": _stage_colours(),
+        **anatomy(),
         "people": [
-            {"id": int(number), "place": place, "colours": _joint_colours(int(number))}
+            {"id": int(number), "place": place, "colours": joint_colours(int(number))}
             for number, place in zip(tracks.track_id, _places(tracks, visible), strict=True)
         ],
         "arrays": [
@@ -226,7 +242,7 @@ def _stage_colours() -> dict[str, dict[str, str]]:
     }
 
 
-def _joint_colours(track_id: int) -> dict[str, list[str]]:
+def joint_colours(track_id: int) -> dict[str, list[str]]:
     """By theme, the colours of joints and of the bones that end in them."""
     return {
         name: [hex_of(line_colour(joint, theme.family(track_id))) for joint in range(NUM_JOINTS)]

@@ -9,7 +9,7 @@ import pytest
 from fakes import standing_at
 from media import children, is_alive, packets, streams
 
-COMMANDS = ("video", "demo", "lift", "train", "eval", "doctor")
+COMMANDS = ("video", "demo", "live", "lift", "train", "eval", "doctor")
 HEAVY = ("torch", "openvino", "matplotlib", "cv2")
 MAIN = [sys.executable, "-c", "from gridpose.pipeline.cli import main; main()"]
 

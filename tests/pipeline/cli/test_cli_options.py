@@ -33,6 +33,10 @@ EXPECTED = {
     "lift": "keypoints --output/-o --image-size --convention --fps --normalized --lifter --device "
     "--precision --persons --smoothing --repair/--no-repair --constant-bones/--no-constant-bones "
     f"--gravity --trajectory/--no-trajectory --fov --overwrite {COMMON}",
+    "live": "[SOURCE] --detector --max-persons --lifter --device --fov --smoothing/--no-smoothing "
+    "--layout --view --resolution --theme --trails/--no-trails --hide-unseen/--no-hide-unseen "
+    "--inset --serve/--no-serve --port --record --save-poses --udp --osc --duration --give-up "
+    "--overwrite --quiet/-q --verbose/-v --json",
     "render": "poses --output/-o --video --layout --view --resolution --theme "
     "--trails/--no-trails --hide-unseen/--no-hide-unseen --inset --track --start --end "
     "--pictures --audio/--no-audio --crf --overwrite "
