@@ -12,6 +12,7 @@ from gridpose.core import InputError
 from gridpose.detectors.conventions import Convention
 from gridpose.pipeline.keypoint_input.formats import alphapose, coco, mediapipe, mmpose, openpose
 from gridpose.pipeline.keypoint_input.formats.arrays import read_arrays, read_npy
+from gridpose.pipeline.keypoint_input.formats.deeplabcut import read_deeplabcut
 from gridpose.pipeline.keypoint_input.formats.tables import read_table
 from gridpose.pipeline.keypoint_input.json_values import load_json
 from gridpose.pipeline.keypoint_input.keypoints import Keypoints2D
@@ -85,10 +86,9 @@ def read_keypoints(file: Path, asked: Convention | None = None) -> Keypoints2D:
     if suffix == ".json" or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
         return _read_json(file, asked)
     if start.startswith(_HDF5):
-        raise InputError(
-            f"{file}: is HDF5; let DeepLabCut write a .csv (save_as_csv=True, or "
-            "analyze_videos_converth5_to_csv)"
-        )
+        from gridpose.pipeline.keypoint_input.formats.deeplabcut_h5 import rows_of_h5
+
+        return read_deeplabcut(file, rows_of_h5(file), asked)
     if start.startswith(_NPY):
         return read_npy(file, asked)
     if suffix in (".csv", ".tsv"):

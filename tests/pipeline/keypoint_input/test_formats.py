@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from gridpose.core import InputError
+from gridpose.core import InputError, MissingError
 from gridpose.detectors import BLAZEPOSE_33, COCO_17, HUMAN36M_17
 from gridpose.detectors.conventions import CONVENTIONS, OPENPOSE_18, OPENPOSE_25
 from gridpose.pipeline import lift_file, read_pose_file
@@ -408,6 +411,22 @@ def deeplabcut(people, individuals=True, parts=COCO_17.keypoints):
     return rows if individuals else [rows[0], *rows[2:]]
 
 
+def write_h5(file, rows, columns=None):
+    """The table of :func:`deeplabcut` as pandas' ``to_hdf(format="table")`` has it."""
+    import h5py
+
+    headings, body = rows[: -FRAMES or None], rows[-FRAMES:]
+    if columns is None:
+        columns = list(zip(*(row[1:] for row in headings), strict=True))
+    values = np.array([row[1:] for row in body], np.float64)
+    kind = np.dtype([("index", "<i8"), ("values_block_0", "<f8", (values.shape[1],))])
+    stored = np.empty(len(body), kind)
+    stored["index"], stored["values_block_0"] = [row[0] for row in body], values
+    with h5py.File(file, "w") as content:
+        data = content.create_dataset("df_with_missing/table", data=stored)
+        data.attrs["values_block_0_kind"] = np.bytes_(pickle.dumps(columns, protocol=0))
+
+
 class TestTables:
     @pytest.mark.parametrize("count", [1, 2])
     def test_deeplabcut(self, tmp_path, target, lifter, count):
@@ -501,10 +520,51 @@ class TestTables:
         with pytest.raises(InputError, match=rf"in\.csv: .*{words}"):
             read_keypoints(tmp_path / "in.csv")
 
-    def test_hdf5_says_what_to_do(self, tmp_path):
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_deeplabcut_as_pandas_writes_it(self, tmp_path, count):
+        rows = deeplabcut(crossing()[:count], count > 1)
+        (tmp_path / "in.csv").write_text(table(rows))
+        write_h5(tmp_path / "in.h5", rows)
+        expected, found = (read_keypoints(tmp_path / f"in.{kind}") for kind in ("csv", "h5"))
+        np.testing.assert_allclose(found.keypoints, expected.keypoints, rtol=1e-4)
+        np.testing.assert_allclose(found.confidence, expected.confidence, rtol=1e-4)
+        assert found.convention is expected.convention
+        assert found.columns.keys() == expected.columns.keys()
+
+    def test_hdf5_needs_h5py(self, tmp_path, monkeypatch):
         (tmp_path / "in.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-        with pytest.raises(InputError, match=r"in\.h5: is HDF5; let DeepLabCut write a \.csv"):
+        monkeypatch.setitem(sys.modules, "h5py", None)
+        with pytest.raises(
+            MissingError, match=r"pip install h5py; or let DeepLabCut write a \.csv"
+        ):
             read_keypoints(tmp_path / "in.h5")
+
+    def test_damaged_hdf5(self, tmp_path):
+        write_h5(tmp_path / "in.h5", deeplabcut(crossing()[:1], False))
+        whole = (tmp_path / "in.h5").read_bytes()
+        for size in (100, len(whole) // 2, len(whole) - 100):
+            (tmp_path / "in.h5").write_bytes(whole[:size])
+            with pytest.raises(InputError, match=r"in\.h5: damaged HDF5"):
+                read_keypoints(tmp_path / "in.h5")
+
+    def test_nothing_in_hdf5_is_run_and_no_other_file_is_read(self, tmp_path):
+        class Trap:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "trapped"),)
+
+        rows = deeplabcut(crossing()[:1], False)
+        write_h5(tmp_path / "in.h5", rows, columns=Trap())
+        with pytest.raises(InputError, match=r"in\.h5"):
+            read_keypoints(tmp_path / "in.h5")
+        assert not (tmp_path / "trapped").exists()
+
+        import h5py
+
+        write_h5(tmp_path / "other.h5", rows)
+        with h5py.File(tmp_path / "link.h5", "w") as file:
+            file["df"] = h5py.ExternalLink("other.h5", "df_with_missing")
+        with pytest.raises(InputError, match=r"link\.h5: no table of DeepLabCut"):
+            read_keypoints(tmp_path / "link.h5")
 
 
 class TestArrays:
