@@ -120,7 +120,8 @@ def test_warnings_about_mmdets_code_are_kept_from_users(mmdet, config, weights):
         with MmdetPersons(config, weights) as finder:
             finder.find([np.zeros((10, 10, 3), np.uint8)])
     assert len(mmdet.images) == 1
-    assert caught == []
+    # Files and sockets that earlier tests left open may be found at any time.
+    assert [each for each in caught if not issubclass(each.category, ResourceWarning)] == []
 
 
 def test_many_frames_go_in_batches(mmdet, config, weights):
