@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gridpose.pipeline.result import Progress
 
 _LINE_SECONDS = 10.0
+_TELLING = 10
+"""Of what is done at least, for a rate that says when the rest will be: the first of many that are
+under way at a time come late."""
 
 
 class Console:
@@ -113,15 +116,15 @@ class ProgressDisplay:
             )
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            share, left = "", ""
+            share, speed = "", ""
             if progress.total:
                 share = f" of about {progress.total}"
-                left = f", {max(0.0, (progress.total - progress.done) / rate):.0f} s left"
-            print(
-                f"{progress.done}{share} {self._unit}, {rate:.1f} {self._rate}{left}",
-                file=sys.stderr,
-                flush=True,
-            )
+            if not self._has_begun or progress.done >= _TELLING:
+                speed = f", {rate:.1f} {self._rate}"
+                if progress.total:
+                    left = max(0.0, (progress.total - progress.done) / rate)
+                    speed += f", {left:.0f} s left"
+            print(f"{progress.done}{share} {self._unit}{speed}", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:

@@ -60,6 +60,18 @@ def test_the_rate_is_that_of_finished_frames_from_the_start_of_work(capsys, cloc
     assert lines[-1] == "80 frames, 4.0 fps"
 
 
+def test_first_frames_that_come_late_promise_nothing(capsys, clock):
+    with ProgressDisplay(quiet=False) as progress:
+        progress.begin()
+        for done in (1, 41):
+            clock.now += 20
+            progress.update(Progress(done, 81))
+    assert capsys.readouterr().err.splitlines() == [
+        "1 of about 81 frames",
+        "41 of about 81 frames, 1.0 fps, 39 s left",
+    ]
+
+
 def test_a_line_now_and_then_where_there_is_no_terminal(capsys, clock):
     with ProgressDisplay(quiet=False) as progress:
         for done in range(1, 31):
