@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 
 from gridpose.core import NUM_JOINTS, AnyArray, DoubleArray, FloatArray, InputError, UsageError
-from gridpose.lifting.unseen import GUESSED_CONFIDENCE, guess_unseen
+from gridpose.lifting.unseen import guess_unseen
 
 WINDOW_FPS = 30.0
 """Frame rate that the network knows."""
@@ -37,6 +37,10 @@ NEWEST_SECONDS = (_SHORTEST - 1) / WINDOW_FPS
 _SAME_RATE = 0.04
 """Frame rates that differ by less are taken for equal."""
 _WINDOWS_AT_ONCE = 16
+_TRUNK = [0, 1, 4, 7, 8, 9, 10, 11, 14]
+"""Hips, spine, shoulders and head. Where all of them are seen the network, which learnt with limbs
+hidden, does better without guesses."""
+_GUESSED_CONFIDENCE = 0.05
 
 LiftWindows = Callable[[FloatArray, FloatArray], FloatArray]
 """Joints (B, T, 17, 2) on an image of focal length 1 and confidence (B, T, 17), 0 where unseen, to
@@ -85,11 +89,16 @@ def seen_joints(
 
 
 def with_guesses(flat: FloatArray, confidence: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Joints (T, 17, 2) and confidence (T, 17) with guesses at joints that no frame shows."""
+    """Joints (T, 17, 2) and confidence (T, 17) with guesses at joints that no frame shows.
+
+    There are none where some frame shows each joint of trunk and head.
+    """
     seen = confidence > 0
+    if seen.any(0)[_TRUNK].all():
+        return flat, confidence
     points, guessed = guess_unseen(flat, seen)
     is_guess = guessed & seen.any(1, keepdims=True)
-    return points, np.where(is_guess, np.float32(GUESSED_CONFIDENCE), confidence)
+    return points, np.where(is_guess, np.float32(_GUESSED_CONFIDENCE), confidence)
 
 
 class SequenceStream:

@@ -13,8 +13,6 @@ from scipy.ndimage import uniform_filter1d
 
 from gridpose.core import MIRRORED, NUM_JOINTS, BoolArray, DoubleArray, FloatArray
 
-GUESSED_CONFIDENCE = 0.3
-"""As in training, where detectors guessed what they did not see."""
 _LEAST_KNOWN = 3
 _STEADY_FRAMES = 15
 _NOISE = 0.03

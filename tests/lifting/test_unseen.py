@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from poses import standing_pose
 
 from gridpose.core import JOINT_NAMES
+from gridpose.lifting.sequences import with_guesses
 from gridpose.lifting.unseen import guess_unseen
 
 LEGS = [1, 2, 3, 4, 5, 6]
@@ -51,3 +52,15 @@ def test_guesses_move_and_grow_with_the_person(shift, scale):
     found = guess_unseen(points, seen)[0]
     other = guess_unseen(scale * points + np.float32(shift), seen)[0]
     np.testing.assert_allclose((other - shift) / scale, found, atol=2e-3 + 1e-3 * 900 / scale)
+
+
+def test_lifters_that_see_time_get_guesses_of_trunks_but_not_of_limbs_alone():
+    points = standing(4)
+    shown, confidence = with_guesses(points, seen_but([2, 3, 5, 6, 13], 4).astype(np.float32))
+    assert (confidence[:, [2, 3, 5, 6, 13]] == 0).all()
+    np.testing.assert_array_equal(shown, points)
+    points[:, LEGS + TRUNK] = 0
+    shown, confidence = with_guesses(points, seen_but(LEGS + TRUNK, 4).astype(np.float32))
+    assert (0 < confidence[:, LEGS + TRUNK]).all()
+    assert (confidence[:, LEGS + TRUNK] < 0.5).all()
+    assert np.abs(shown - standing(4)).max() < 0.5

@@ -43,10 +43,10 @@ def error(poses, truth, cut):
     return 1000 * np.mean(apart)
 
 
-# Reached, not wished for (1.10): without a guess it was 1.14, 1.97 and 2.30 for exact keypoints.
+# At waist and chest reached, not wished for (1.10): without a guess 1.97 and 2.30 (exact).
 @pytest.mark.parametrize(
     ("name", "cut", "exact", "disturbed"),
-    [("knees", KNEES, 1.16, 1.12), ("waist", WAIST, 1.48, 1.28), ("chest", CHEST, 1.6, 1.4)],
+    [("knees", KNEES, 1.1, 1.1), ("waist", WAIST, 1.48, 1.25), ("chest", CHEST, 1.58, 1.37)],
 )
 def test_the_upper_body_without_legs(answers, name, cut, exact, disturbed):
     found, truth = answers
