@@ -61,6 +61,6 @@ def test_lifters_that_see_time_get_guesses_of_trunks_but_not_of_limbs_alone():
     np.testing.assert_array_equal(shown, points)
     points[:, LEGS + TRUNK] = 0
     shown, confidence = with_guesses(points, seen_but(LEGS + TRUNK, 4).astype(np.float32))
-    assert (0 < confidence[:, LEGS + TRUNK]).all()
+    assert (confidence[:, LEGS + TRUNK] > 0).all()
     assert (confidence[:, LEGS + TRUNK] < 0.5).all()
     assert np.abs(shown - standing(4)).max() < 0.5
