@@ -117,6 +117,19 @@ def test_steps_are_recorded_when_they_repeat(monkeypatch):
     ]
 
 
+def test_a_python_without_pytorch_is_told_at_once(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-S", "-I", ROOT / "scripts" / "gpu_check", "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "has no PyTorch" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_the_whole_check_without_a_gpu(tmp_path):
     pytest.importorskip("mmpose", reason="needs mmpose")
