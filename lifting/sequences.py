@@ -94,7 +94,7 @@ def with_guesses(flat: FloatArray, confidence: FloatArray) -> tuple[FloatArray, 
     There are none where some frame shows each joint of trunk and head.
     """
     seen = confidence > 0
-    if seen.any(0)[_TRUNK].all():
+    if seen[:, _TRUNK].any(0).all():
         return flat, confidence
     points, guessed = guess_unseen(flat, seen)
     is_guess = guessed & seen.any(1, keepdims=True)
