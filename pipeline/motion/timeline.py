@@ -19,7 +19,7 @@ from gridpose.pipeline.motion.contacts import foot_contacts
 from gridpose.pipeline.motion.gravity import LEVEL_SHARES, Gravity, upright
 from gridpose.pipeline.motion.left_out import LeftOut
 from gridpose.pipeline.motion.lifting_stage import Lifted
-from gridpose.pipeline.motion.phantoms import Phantoms
+from gridpose.pipeline.motion.phantoms import Phantoms, plausible
 from gridpose.pipeline.motion.places import Places
 from gridpose.pipeline.motion.repair import filled, outliers
 from gridpose.pipeline.motion.smoothing import smooth
@@ -54,20 +54,26 @@ def steadied(poses: FloatArray, fps: float, smoothing: Smoothing, repair: bool) 
     return smooth(poses, fps, smoothing)
 
 
-def credible(person: Sequence[Lifted | None], needed: int) -> list[Lifted | None]:
-    """A person's frames without those in which they were seen just for a moment.
+def credible(person: Sequence[Lifted | None], needed: int, fps: float) -> list[Lifted | None]:
+    """A person's frames without stretches in which they were seen just for a moment, or nobody was.
+
+    Where somebody was lost, their track may go on with what networks see in foliage.
 
     Args:
         person: their frames; None where unseen.
         needed: how often the detector must have seen them from when they appear to when they are
             lost.
+        fps: rate of the frames.
     """
     there = np.flatnonzero([lifted is not None for lifted in person])
     kept: list[Lifted | None] = [None] * len(person)
     for run in np.split(there, np.flatnonzero(np.diff(there) > LOST_FRAMES + 1) + 1):
-        stretch = [person[index] for index in run]
-        if sum(lifted is not None and lifted.observation.seen for lifted in stretch) >= needed:
-            kept[run[0] : run[-1] + 1] = person[run[0] : run[-1] + 1]
+        if not len(run):
+            continue
+        stretch = person[run[0] : run[-1] + 1]
+        seen = sum(lifted is not None and lifted.observation.seen for lifted in stretch)
+        if seen >= needed and plausible(stretch, fps):
+            kept[run[0] : run[-1] + 1] = stretch
     return kept
 
 
@@ -173,7 +179,9 @@ class Timeline:
         self._known = {track_id: self._known.get(track_id, _Known()) for track_id in people}
         if self._persons != "everyone":
             needed = min(MIN_OBSERVATIONS, possible)
-            sure = {track_id: credible(person, needed) for track_id, person in people.items()}
+            sure = {
+                track_id: credible(person, needed, self._fps) for track_id, person in people.items()
+            }
             shown = self._phantoms.judge(people, sure, possible, CHUNK / self._fps)
             people = {track_id: sure[track_id] for track_id in shown}
         return self._set_into_world(people)

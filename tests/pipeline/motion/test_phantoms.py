@@ -55,6 +55,19 @@ def test_in_a_clip_of_some_frames_quick_movement_is_no_phantom():
     assert not left_out
 
 
+@pytest.mark.parametrize("before", [60, 170])
+@pytest.mark.parametrize("length", [12, 20, 40])
+def test_foliage_that_goes_on_with_a_lost_persons_track_is_left_out(before, length):
+    frames = [{1: seen()} for _ in range(before)] + [{}] * 13
+    frames += [{1: seen(120, noise=0.1, seed=frame)} for frame in range(length)]
+    assert run(frames)[0] == [[1]] * before + [[]] * (13 + length)
+
+
+def test_somebody_seen_again_goes_on():
+    frames = [{1: seen()} for _ in range(60)] + [{}] * 13 + [{1: seen()} for _ in range(40)]
+    assert run(frames)[0] == [[1]] * 60 + [[]] * 13 + [[1]] * 40
+
+
 def test_spectators_beside_a_skater_are_left_out():
     spectators = {2: 42, 3: 55, 4: 60, 5: 73}
     frames = [{1: seen(431)} for _ in range(150)]
