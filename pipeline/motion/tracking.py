@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,10 @@ _SAME_ID: Final = 0.3
 through quick turns, but where people cross, its box of one may have slid onto the other."""
 _OKS_WIDTH: Final = 0.12
 _VELOCITY_MEMORY_SECONDS: Final = 0.25
+_DOUBLE_SIMILARITY: Final = 0.3
+_DOUBLE_SECONDS: Final = 0.25
+"""Who appears in the place of somebody who vanishes within this time is the same person: after a
+quick turn detectors find people anew, while they follow the old view for some frames more."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,9 @@ class _Track:
     """(2,) px/s of the person as a whole."""
     person_id: int | None = None
     """Whom the detector takes them for."""
+    born: float = 0.0
+    double_of: int | None = None
+    """Track id of whom they looked like when they appeared."""
 
     def predicted(self, time: float) -> Observation:
         shift = (self.velocity * (time - self.last_time)).astype(np.float32)
@@ -136,6 +144,7 @@ class Tracker:
         self._image_size, self._max_gap = image_size, max_gap
         self._tracks: list[_Track] = []
         self._next_id = 1
+        self._last_time = -math.inf
 
     def update(self, observations: Sequence[Observation], time: float) -> dict[int, Observation]:
         """Take in one frame; times must not fall.
@@ -160,11 +169,39 @@ class Tracker:
                 track, person = self._tracks[row], new.pop(column)
                 track.add(person, time)
                 found[track.track_id] = person
+        self._succeed(found, time)
+        seen = dict(found)
         for person in new.values():
-            self._tracks.append(_Track(self._next_id, person, time, person_id=person.person_id))
+            double_of = _looks_like(person, seen)
+            self._tracks.append(
+                _Track(
+                    self._next_id,
+                    person,
+                    time,
+                    person_id=person.person_id,
+                    born=time,
+                    double_of=double_of,
+                )
+            )
             found[self._next_id] = person
             self._next_id += 1
+        self._last_time = time
         return found
+
+    def _succeed(self, found: dict[int, Observation], time: float) -> None:
+        """Give those who vanish just now to their doubles, whose own tracks end."""
+        lost = {
+            track.track_id: track
+            for track in self._tracks
+            if track.track_id not in found and track.last_time == self._last_time
+        }
+        for double in list(self._tracks):
+            recent = double.track_id in found and time - double.born <= _DOUBLE_SECONDS
+            if recent and double.double_of is not None and double.double_of in lost:
+                track, person = lost.pop(double.double_of), found.pop(double.track_id)
+                track.add(person, time)
+                found[track.track_id] = person
+                self._tracks.remove(double)
 
     def _in_picture(self, observations: Sequence[Observation]) -> list[Observation]:
         """Those who have not left the picture."""
@@ -180,6 +217,15 @@ class Tracker:
                 if track.person_id == person.person_id:
                     track.person_id = None
         return there
+
+
+def _looks_like(person: Observation, others: Mapping[int, Observation]) -> int | None:
+    """Track id of whoever may be the same person, if anybody."""
+    if not others:
+        return None
+    (alike,) = similarities([person], list(others.values()))
+    best = int(alike.argmax())
+    return list(others)[best] if alike[best] >= _DOUBLE_SIMILARITY else None
 
 
 def without_duplicates(observations: Sequence[Observation]) -> list[Observation]:

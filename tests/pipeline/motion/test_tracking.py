@@ -51,6 +51,41 @@ def test_identities_are_kept_when_people_pass_each_other():
     assert sum(None in row for row in ids) <= 6
 
 
+def doubled(lasts, parts):
+    """Somebody whom a detector finds anew beside the old view, which it loses ``lasts`` frames on.
+
+    ``parts`` px from the new one.
+    """
+    frames = []
+    for step in range(60):
+        old, new = person(300 + 4 * step, person_id=1), person(300 + parts + 4 * step, person_id=2)
+        frames.append([*([old] if step < 20 + lasts else []), *([new] if step >= 20 else [])])
+    return run(frames)
+
+
+@pytest.mark.parametrize("lasts", [1, 3, 6])
+def test_who_is_found_anew_and_lost_in_the_old_view_keeps_the_number(lasts):
+    ids = doubled(lasts, parts=25)
+    assert ids[:20] == [[1]] * 20
+    assert ids[20 : 20 + lasts] == [[1, 2]] * lasts
+    assert ids[20 + lasts :] == [[1]] * (40 - lasts)
+
+
+@pytest.mark.parametrize(("lasts", "parts"), [(2, 60), (15, 25)])
+def test_who_vanishes_beside_somebody_else_hands_nothing_on(lasts, parts):
+    ids = doubled(lasts, parts)
+    assert ids[-1] == [2]
+
+
+def test_one_double_alone_succeeds():
+    vanishing = [person(300, person_id=1)]
+    doubles = [person(278, person_id=2), person(322, person_id=3)]
+    ids = run([vanishing] * 5 + [vanishing + doubles] * 2 + [doubles] * 5)
+    assert ids[6] == [1, 2, 3]
+    assert sorted(ids[-1])[0] == 1
+    assert len(set(ids[-1])) == 2
+
+
 def test_a_short_gap_is_bridged():
     frames = [[person(200 + 6 * step)] if not 20 <= step < 35 else [] for step in range(60)]
     assert {row[0] for row in run(frames) if row} == {1}
