@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -26,6 +27,13 @@ class Finding:
         return asdict(self)
 
 
+_OPTIONAL = (
+    ("app (gradio)", "gradio", "'gridpose[app]'"),
+    ("batch --engine ray", "ray", "'gridpose[ray]'"),
+    ("addresses (yt-dlp)", "yt-dlp", "yt-dlp"),
+    ("DeepLabCut's HDF5 (h5py)", "h5py", "h5py"),
+)
+"""What a command or kind of file needs besides: name, package, and what to install."""
 WRITABLE = "set GRIDPOSE_HOME to a writable folder"
 
 
@@ -155,13 +163,17 @@ def examine() -> list[Finding]:
         ("detector blazepose", _blazepose, "pip install --force-reinstall gridpose", True),
         ("lifter", _lifter, "pip install --force-reinstall gridpose", True),
         ("cache", _cache, WRITABLE, True),
-        ("training (mmengine)", lambda: _installed("mmengine"), "pip install mmengine", False),
-        ("tensorboard", lambda: _installed("tensorboard"), "pip install tensorboard", False),
+        ("training (mmengine)", partial(_installed, "mmengine"), "pip install mmengine", False),
+        ("tensorboard", partial(_installed, "tensorboard"), "pip install tensorboard", False),
         ("mmpose", _mmpose, INSTALL, False),
         ("hrnet weights", _hrnet_weights, WRITABLE, False),
         ("mmdet", _mmdet, WRITABLE, False),
         ("hrnet on the CPU", _engine_cpu, INSTALL_OPENVINO, False),
         ("detector auto", _auto, WRITABLE, False),
+        *(
+            (name, partial(_installed, package), f"pip install {source}", False)
+            for name, package, source in _OPTIONAL
+        ),
     ]
     findings = []
     for name, check, mend, needed in checks:

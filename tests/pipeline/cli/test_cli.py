@@ -383,6 +383,21 @@ def test_doctor_knows_what_runs_hrnet_on_the_cpu(invoke, monkeypatch, fake_detec
     assert without["mend"] == "pip install openvino"
 
 
+def test_doctor_says_what_the_page_in_the_browser_needs(invoke, monkeypatch, fake_detector):
+    from gridpose.pipeline import doctor
+
+    def installed(package):
+        if package == "gradio":
+            raise doctor.PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr(doctor, "version", installed)
+    findings = doctors_findings(invoke)
+    assert findings["app (gradio)"]["mend"] == "pip install 'gridpose[app]'"
+    assert not findings["app (gradio)"]["needed"]
+    assert findings["batch --engine ray"]["ok"]
+
+
 def test_doctor_says_how_to_install_mmpose(invoke, monkeypatch, fake_detector):
     for module in ("mmpose", "mmpose.models"):
         monkeypatch.setitem(sys.modules, module, None)
