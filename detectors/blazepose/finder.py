@@ -54,7 +54,6 @@ _CERTAIN, _CERTAIN_PRESENCE = 0.7, 0.95
 """Scores from which on one need not look from close by."""
 _LYING, _MIN_SUPPORT = 0.3, 1.0
 """Cosine of an angle, and support that people need who are turned by more."""
-_SAME_IOU: Final = 0.5
 _CONTAINED: Final = 0.75
 _SURE_SUPPORT: Final = 1.5
 _AT_EDGE: Final = 0.1

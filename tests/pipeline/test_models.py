@@ -59,7 +59,7 @@ def test_one_video_and_a_batch_give_the_same_poses(sample_video, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / "in" / name).symlink_to(sample_video)
-    options = VideoOptions(detector="blazepose-lite", end=0.5, device="cpu")
+    options = VideoOptions(detector="blazepose-full", end=0.5, device="cpu")
     result = run_video(sample_video, None, options)
     batch = BatchOptions(video=options, render=False, workers=1)
     assert run_batch(tmp_path / "in", tmp_path / "out", batch).states == {"done": 2}

@@ -401,7 +401,7 @@ def test_a_detector_starts_anew_with_every_video(sample_video, frame_lifter):
     from gridpose.detectors import load_detector
 
     found = []
-    with load_detector("blazepose-lite") as detector:
+    with load_detector("blazepose-full") as detector:
         for start in (2.0, 0.0, 2.0):
             options = VideoOptions(
                 detector=detector, lifter=frame_lifter, start=start, end=start + 0.3

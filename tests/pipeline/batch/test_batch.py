@@ -388,7 +388,7 @@ def test_a_folder_of_real_videos(tmp_path, make_video, invoke):
     make_video(source / "long.mp4", frames=200, fps="25", size=(64, 48))
     (source / "broken.mp4").write_bytes((source / "a.mp4").read_bytes()[:700])
     (source / "empty.avi").touch()
-    options = ["--workers", "2", "--max-duration", "5", "--detector", "blazepose-lite"]
+    options = ["--workers", "2", "--max-duration", "5", "--detector", "blazepose-full"]
     result = invoke("batch", source, "-o", output, *options, "--json")
     assert result.exit_code == 5, result.output
     summary = json.loads(result.stdout)

@@ -13,7 +13,7 @@ from gridpose.pipeline import BatchOptions, VideoOptions, read_pose_file, run_ba
 from gridpose.pipeline.batch.journal import Journal
 from gridpose.pipeline.batch.run import JOURNAL, STATE_FOLDER
 
-HERE = BatchOptions(engine="ray", video=VideoOptions(detector="blazepose-lite", device="cpu"))
+HERE = BatchOptions(engine="ray", video=VideoOptions(detector="blazepose-full", device="cpu"))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_without_ray(tmp_path, clips, invoke, monkeypatch):
 def test_on_this_machine(ray, tmp_path, clips, invoke):
     folder, output = clips(2), tmp_path / "out"
     (folder / "broken.mp4").write_bytes(b"none")
-    options = ("--engine", "ray", "--detector", "blazepose-lite", "--no-render", "--json")
+    options = ("--engine", "ray", "--detector", "blazepose-full", "--no-render", "--json")
     result = invoke("batch", folder, "-o", output, *options)
     assert result.exit_code == 5, result.output
     assert json.loads(result.stdout)["states"] == {"done": 2, "failed": 1}
