@@ -27,13 +27,6 @@ class Finding:
         return asdict(self)
 
 
-_OPTIONAL = (
-    ("app (gradio)", "gradio", "'gridpose[app]'"),
-    ("batch --engine ray", "ray", "'gridpose[ray]'"),
-    ("addresses (yt-dlp)", "yt-dlp", "yt-dlp"),
-    ("DeepLabCut's HDF5 (h5py)", "h5py", "h5py"),
-)
-"""What a command or kind of file needs besides: name, package, and what to install."""
 WRITABLE = "set GRIDPOSE_HOME to a writable folder"
 
 
@@ -170,10 +163,10 @@ def examine() -> list[Finding]:
         ("mmdet", _mmdet, WRITABLE, False),
         ("hrnet on the CPU", _engine_cpu, INSTALL_OPENVINO, False),
         ("detector auto", _auto, WRITABLE, False),
-        *(
-            (name, partial(_installed, package), f"pip install {source}", False)
-            for name, package, source in _OPTIONAL
-        ),
+        ("app (gradio)", partial(_installed, "gradio"), "pip install 'gridpose[app]'", False),
+        ("batch --engine ray", partial(_installed, "ray"), "pip install 'gridpose[ray]'", False),
+        ("addresses (yt-dlp)", partial(_installed, "yt-dlp"), "pip install yt-dlp", False),
+        ("DeepLabCut's HDF5 (h5py)", partial(_installed, "h5py"), "pip install h5py", False),
     ]
     findings = []
     for name, check, mend, needed in checks:

@@ -172,17 +172,9 @@ class Tracker:
         self._succeed(found, time)
         seen = dict(found)
         for person in new.values():
-            double_of = _looks_like(person, seen)
-            self._tracks.append(
-                _Track(
-                    self._next_id,
-                    person,
-                    time,
-                    person_id=person.person_id,
-                    born=time,
-                    double_of=double_of,
-                )
-            )
+            track = _Track(self._next_id, person, time, person_id=person.person_id, born=time)
+            track.double_of = _looks_like(person, seen)
+            self._tracks.append(track)
             found[self._next_id] = person
             self._next_id += 1
         self._last_time = time
